@@ -1,0 +1,159 @@
+#include "engine/quote.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine/text_stream.h"
+#include "engine/textrank.h"
+
+namespace samba {
+namespace {
+
+// The recipe's numbers.
+constexpr int64_t kLeastWords = 8, kMostWords = 40;  // of a candidate
+constexpr int64_t kSectionWords = 150;               // of what goes up a level
+constexpr size_t kTried = 15;
+constexpr double kTextRank = 0.6, kOverlap = 0.6, kPosition = 0.5, kLikelihood = 0.5, kPositionScale = 5;
+
+int64_t words_of(const std::string& text) { return static_cast<int64_t>(count_words(text)); }
+
+// A sentence across lines, as a reply would have it.
+std::string one_line(std::string_view text) {
+    std::string line;
+    for (char c : text) {
+        bool space = c == ' ' || c == '\n' || c == '\t' || c == '\r';
+        if (!space) line += c;
+        if (space && !line.ends_with(' ')) line += ' ';
+    }
+    return line;
+}
+
+}  // namespace
+
+std::vector<double> standardised(const std::vector<double>& values) {
+    double n = static_cast<double>(std::max<size_t>(values.size(), 1));
+    double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+    double squares = 0;
+    for (double v : values) squares += (v - mean) * (v - mean);
+    double deviation = std::sqrt(squares / n);
+    std::vector<double> z;
+    for (double v : values) z.push_back(deviation > 1e-12 ? (v - mean) / deviation : 0.0);
+    return z;
+}
+
+std::vector<size_t> pick(const std::vector<double>& scores, const std::vector<Costs>& costs, Costs most,
+                         size_t most_tried) {
+    std::vector<size_t> order(scores.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+    order.resize(std::min(order.size(), most_tried));
+    std::vector<size_t> taken;
+    for (size_t i : order) {
+        if (costs[i].words > most.words || costs[i].tokens > most.tokens) continue;
+        most.words -= costs[i].words;
+        most.tokens -= costs[i].tokens;
+        taken.push_back(i);
+    }
+    std::sort(taken.begin(), taken.end());
+    return taken;
+}
+
+Quote::Quote(const Tokenizer& tokenizer, Options options, const Recipe& recipe, std::unique_ptr<ReplyScorer> scorer)
+    : Summarizer(tokenizer, std::move(options)), recipe_(recipe), stems_(recipe.language), scorer_(std::move(scorer)) {}
+
+std::vector<int32_t> Quote::request_ids(const Engine& engine, const std::string& request) {
+    const Tokenizer& t = engine.tokenizer();
+    std::vector<int32_t> ids;
+    auto append = [&](const std::vector<int32_t>& more) { ids.insert(ids.end(), more.begin(), more.end()); };
+    if (const ChatTemplate* chat = engine.chat_template()) {
+        append(chat->begin(t));
+        append(chat->encode(t, {"user", request}));
+        append(chat->reply_opening(t));
+    } else {
+        if (t.add_bos()) ids.push_back(t.bos());
+        append(t.encode(request + "\n\n"));
+    }
+    return ids;
+}
+
+// Sentences as they should be. Tokens are bounded as well as words, so that every level is shorter than the one below.
+bool Quote::is_candidate(const Piece& piece) const {
+    int64_t words = words_of(piece.part.text);
+    return piece.ended && words >= kLeastWords && words <= kMostWords && piece.tokens <= options_.section_tokens / 4;
+}
+
+// Where a section has no such sentences: those that end with an end mark, else all that fit.
+Summarizer::Section Quote::candidates(Section&& section, int64_t most_words, int64_t most_tokens) const {
+    Section good, ended, rest;
+    for (Piece& piece : section) {
+        if (is_candidate(piece)) {
+            good.push_back(std::move(piece));
+        } else if (!piece.name && words_of(piece.part.text) <= most_words && piece.tokens <= most_tokens) {
+            (piece.ended ? ended : rest).push_back(std::move(piece));
+        }
+    }
+    return !good.empty() ? std::move(good) : !ended.empty() ? std::move(ended) : std::move(rest);
+}
+
+void Quote::score(const std::vector<Piece*>& pieces) {
+    if (!scorer_) return;
+    std::vector<Piece*> unscored;
+    std::vector<std::vector<int32_t>> texts;
+    for (Piece* piece : pieces) {
+        if (piece->score) continue;
+        unscored.push_back(piece);
+        texts.push_back(tokenizer_.encode(one_line(clean_text(piece->part.text))));
+    }
+    std::vector<double> scores = scorer_->score(texts);
+    for (size_t i = 0; i < unscored.size(); ++i) unscored[i]->score = scores[i];
+}
+
+void Quote::score(Section& section) {
+    std::vector<Piece*> pieces;
+    for (Piece& piece : section) {
+        if (is_candidate(piece)) pieces.push_back(&piece);
+    }
+    score(pieces);
+}
+
+std::vector<double> Quote::rank(const Section& candidates) const {
+    std::vector<Stems> stems;
+    std::vector<double> position, likelihood;
+    for (const Piece& piece : candidates) {
+        stems.push_back(stems_.of(piece.part.text));
+        position.push_back(std::exp(-static_cast<double>(position.size()) / kPositionScale));
+        likelihood.push_back(piece.score.value_or(0));
+    }
+    std::vector<double> cosine = standardised(textrank_cosine(stems)), overlap = standardised(textrank_overlap(stems));
+    position = standardised(position);
+    likelihood = standardised(likelihood);
+    std::vector<double> scores;
+    for (size_t i = 0; i < candidates.size(); ++i) {
+        scores.push_back(kTextRank * cosine[i] + kOverlap * overlap[i] + kPosition * position[i] +
+                         kLikelihood * likelihood[i]);
+    }
+    return scores;
+}
+
+std::optional<Summarizer::Section> Quote::reduce(Section section, bool last, const OnToken&) {
+    Costs most{std::min(kSectionWords, options_.section_tokens / 4), options_.section_tokens / 2};
+    size_t tried = kTried;
+    if (last) {
+        most = {recipe_.words, INT64_MAX};
+        tried = std::max(kTried, static_cast<size_t>(recipe_.words) * kTried / 100);
+    }
+    section = candidates(std::move(section), most.words, options_.section_tokens / 4);
+    std::vector<Piece*> pieces;
+    std::vector<Costs> costs;
+    for (Piece& piece : section) {
+        pieces.push_back(&piece);
+        costs.push_back({words_of(piece.part.text), piece.tokens});
+    }
+    score(pieces);
+    Section taken;
+    for (size_t i : pick(rank(section), costs, most, tried)) taken.push_back(std::move(section[i]));
+    return taken;
+}
+
+}  // namespace samba

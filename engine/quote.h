@@ -1,0 +1,51 @@
+// A summary by quotation: the text's own key sentences (docs/summaries.md has the recipe and what it is worth).
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/reply_scorer.h"
+#include "engine/summarizer.h"
+#include "engine/words.h"
+
+namespace samba {
+
+class Quote : public Summarizer {
+  public:
+    struct Recipe {
+        int64_t words = 100;               // of the summary
+        std::string language = "english";  // of WordStems
+    };
+    // `scorer` may be null: then the sentences are ranked without the model.
+    Quote(const Tokenizer& tokenizer, Options options, const Recipe& recipe, std::unique_ptr<ReplyScorer> scorer);
+
+    // The tokens before a reply to the bare request, in the engine's template; without one, the request as raw text.
+    static std::vector<int32_t> request_ids(const Engine& engine, const std::string& request);
+
+  protected:
+    std::optional<Section> reduce(Section section, bool last, const OnToken& on_token) override;
+    void score(Section& section) override;
+
+  private:
+    Recipe recipe_;
+    WordStems stems_;
+    std::unique_ptr<ReplyScorer> scorer_;
+
+    Section candidates(Section&& section, int64_t most_words, int64_t most_tokens) const;
+    bool is_candidate(const Piece& piece) const;
+    void score(const std::vector<Piece*>& pieces);
+    std::vector<double> rank(const Section& candidates) const;
+};
+
+// (v - mean) / deviation of each; zeros where all are alike.
+std::vector<double> standardised(const std::vector<double>& values);
+
+// The indices of what is taken, ascending: by score, what fits into that many words and tokens, of the `most_tried`
+// best.
+struct Costs {
+    int64_t words, tokens;
+};
+std::vector<size_t> pick(const std::vector<double>& scores, const std::vector<Costs>& costs, Costs most,
+                         size_t most_tried);
+
+}  // namespace samba

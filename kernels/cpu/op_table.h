@@ -1,0 +1,28 @@
+// The ops of the instruction set that the including file is compiled for.
+#pragma once
+#include "kernels/cpu/op_attention_kernel.h"
+#include "kernels/cpu/op_mamba_kernel.h"
+#include "kernels/cpu/op_row_kernel.h"
+
+namespace samba {
+namespace {
+
+constexpr OpKernels kTable = {
+    .rmsnorm = rmsnorm_kernel,
+    .silu_mul = silu_mul_kernel,
+    .head = head_kernel,
+    .round = round_kernel,
+    .narrow = narrow_kernel,
+    .widen = widen_kernel,
+    .max = max_kernel,
+    .sum_exp = sum_exp_kernel,
+    .conv = conv_kernel,
+    .conv_one = conv_one_kernel,
+    .scan = scan_kernel,
+    .decode = decode_kernel,
+    .fold = fold_kernel,
+    .prefill = prefill_kernel,
+};
+
+}  // namespace
+}  // namespace samba

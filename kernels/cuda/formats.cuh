@@ -1,0 +1,233 @@
+// The weight formats as a warp multiplies them (quant_layout.h): per format how a lane loads its part of a group, and
+// how it becomes bf16 pairs for mma (a matrix of 16 rows of weights) and scales.
+#pragma once
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/quant_layout.h"
+#include "kernels/cuda/values.cuh"
+#include "kernels/cuda/weight.h"
+
+namespace samba::cuda {
+
+// Four words of two bf16 each: a lane's eight values of a block, of one row.
+struct Pairs {
+    uint32_t w[4];
+};
+
+__device__ __forceinline__ uint32_t subtract_bf16(uint32_t pair, float n) {
+    const __nv_bfloat162 v = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&pair), __float2bfloat162_rn(n));
+    return *reinterpret_cast<const uint32_t*>(&v);
+}
+
+// Eight signed bytes, a word's four in the order 0, 2, 1, 3. A byte's lower seven bits m make 128 + m in bf16
+// (0x4300 | m), its sign bit 128 or 256 (0x4300, 0x4380): their difference is the integer, exactly.
+__device__ __forceinline__ uint32_t byte_pair(uint32_t bytes) {
+    const uint32_t magnitude = (bytes & 0x007f007fu) | 0x43004300u, sign = (bytes & 0x00800080u) | 0x43004300u;
+    const __nv_bfloat162 v =
+        __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&magnitude), *reinterpret_cast<const __nv_bfloat162*>(&sign));
+    return *reinterpret_cast<const uint32_t*>(&v);
+}
+__device__ __forceinline__ Pairs bytes_to_bf16(uint32_t low, uint32_t high) {
+    return {{byte_pair(low), byte_pair(low >> 8), byte_pair(high), byte_pair(high >> 8)}};
+}
+
+// Eight nibbles: 128 + q in bf16 is 0x4300 | q.
+__device__ __forceinline__ uint32_t nibble_pair(uint32_t word, int j) { return (word >> (4 * j)) & 0x000f000fu; }
+
+__device__ __forceinline__ uint32_t pick(const uint4& v, int i) {
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+struct Q8_0 {
+    static constexpr QuantLayout kLayout = quant_layout(DType::kQ8_0);
+    static constexpr int kBlocks = 4;
+    static constexpr bool kMins = false, kSplit = false;
+    struct Raw {
+        uint4 q[4], s;
+    };
+    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
+        Raw r;
+#pragma unroll
+        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
+        r.s = load_stream(scales + lane / 4 * 16);
+        return r;
+    }
+    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
+        return upper ? bytes_to_bf16(r.q[b].z, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].y);
+    }
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
+        const float2 d = floats_of_f16(pick(r.s, b));
+        return upper ? d.y : d.x;
+    }
+};
+
+struct Q4_0 {
+    static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_0);
+    static constexpr int kBlocks = 4;
+    static constexpr bool kMins = false, kSplit = false;
+    struct Raw {
+        uint4 q[2], s;
+    };
+    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
+        Raw r;
+#pragma unroll
+        for (int b = 0; b < 2; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
+        r.s = load_stream(scales + lane / 4 * 16);
+        return r;
+    }
+    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
+        const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
+        Pairs p;
+#pragma unroll
+        for (int j = 0; j < 4; j++) p.w[j] = subtract_bf16(nibble_pair(word, j) | 0x43004300u, 136.0f);
+        return p;
+    }
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
+        const float2 d = floats_of_f16(pick(r.s, b));
+        return upper ? d.y : d.x;
+    }
+};
+
+// The 6-bit scales and mins of a row, four to a word: blocks 0-3, 4-7.
+struct KScales {
+    uint32_t scale[2], min[2];
+};
+__device__ __forceinline__ KScales unpack_scales(const uint4& s) {
+    KScales k;
+    k.scale[0] = s.y & 0x3f3f3f3fu;
+    k.min[0] = s.z & 0x3f3f3f3fu;
+    k.scale[1] = (s.w & 0x0f0f0f0fu) | ((s.y >> 2) & 0x30303030u);
+    k.min[1] = ((s.w >> 4) & 0x0f0f0f0fu) | ((s.z >> 2) & 0x30303030u);
+    return k;
+}
+__device__ __forceinline__ float byte_of(const uint32_t (&w)[2], int b) {
+    const uint32_t selector = 0x7650u | static_cast<uint32_t>(b & 3);  // 2^23 + the byte
+    return __uint_as_float(__byte_perm(w[b / 4], 0x4b000000u, selector)) - 8388608.0f;
+}
+
+struct Q4_K {
+    static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_K);
+    static constexpr int kBlocks = 8;
+    static constexpr bool kMins = true, kSplit = false;
+    struct Raw {
+        uint4 q[4], s[2];
+    };
+    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
+        Raw r;
+#pragma unroll
+        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
+        r.s[0] = load_stream(scales + lane / 4 * 16);
+        r.s[1] = load_stream(scales + (lane / 4 + 8) * 16);
+        return r;
+    }
+    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
+        const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
+        Pairs p;
+#pragma unroll
+        for (int j = 0; j < 4; j++) p.w[j] = subtract_bf16(nibble_pair(word, j) | 0x43004300u, 128.0f);
+        return p;
+    }
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
+        return low_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).scale, b);
+    }
+    static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
+        return high_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).min, b);
+    }
+};
+
+struct Q5_K {
+    static constexpr QuantLayout kLayout = quant_layout(DType::kQ5_K);
+    static constexpr int kBlocks = 8;
+    static constexpr bool kMins = true, kSplit = false;
+    struct Raw {
+        uint4 q[4], high, s[2];
+    };
+    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
+        Raw r;
+#pragma unroll
+        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
+        r.high = load_stream(quants + 2048 + lane * 16);
+        r.s[0] = load_stream(scales + lane / 4 * 16);
+        r.s[1] = load_stream(scales + (lane / 4 + 8) * 16);
+        return r;
+    }
+    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
+        const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper), bits = pick(r.high, 2 * upper + b / 4);
+        Pairs p;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int at = 4 * (b & 3) + j;  // moved to bit 4
+            const uint32_t fifth = (at >= 4 ? bits >> (at - 4) : bits << (4 - at)) & 0x00100010u;
+            p.w[j] = subtract_bf16(nibble_pair(word, j) | fifth | 0x43004300u, 128.0f);
+        }
+        return p;
+    }
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
+        return low_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).scale, b);
+    }
+    static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
+        return high_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).min, b);
+    }
+};
+
+struct Q6_K {
+    static constexpr QuantLayout kLayout = quant_layout(DType::kQ6_K);
+    static constexpr int kBlocks = 8;
+    static constexpr bool kMins = false, kSplit = true;
+    struct Raw {
+        uint4 q[4], high[2], s[2];
+        uint32_t d;
+    };
+    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
+        Raw r;
+#pragma unroll
+        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            r.high[i] = load_stream(quants + 2048 + i * 512 + lane * 16);
+            r.s[i] = load_stream(scales + (lane / 4 + 8 * i) * 16);
+        }
+        r.d = *reinterpret_cast<const uint32_t*>(scales + 256 + lane / 4 * 4);
+        return r;
+    }
+    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
+        const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper), bits = pick(r.high[upper], b / 2);
+        Pairs p;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int at = 8 * (b & 1) + 2 * j;  // moved to bit 4
+            const uint32_t upper_bits = (at >= 4 ? bits >> (at - 4) : bits << (4 - at)) & 0x00300030u;
+            p.w[j] = subtract_bf16(nibble_pair(word, j) | upper_bits | 0x43004300u, 160.0f);
+        }
+        return p;
+    }
+    // Of the block's first or second 16 columns.
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int second, int upper) {
+        const int i = 2 * b + second;
+        const auto word = static_cast<int32_t>(pick(r.s[upper], i / 4));
+        const float s = static_cast<float>((word << (24 - 8 * (i & 3))) >> 24);
+        return (upper ? high_f16(r.d) : low_f16(r.d)) * s;
+    }
+};
+
+// The eight values of lane `lane` in block b: rows g (upper = 0) or g + 8; columns as in quant_layout.h.
+template <class F>
+__device__ __forceinline__ void dequantize8(const typename F::Raw& raw, int b, int upper, float (&v)[8]) {
+    const Pairs p = F::pairs(raw, b, upper);
+    const float first = F::scale(raw, b, 0, upper), second = F::kSplit ? F::scale(raw, b, 1, upper) : first;
+    float min = 0;
+    if constexpr (F::kMins) min = F::min(raw, b, upper);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const float scale = j < 2 ? first : second;
+        v[2 * j] = scale * low_bf16(p.w[j]) - min;
+        v[2 * j + 1] = scale * high_bf16(p.w[j]) - min;
+    }
+}
+
+// The column of the i-th of those eight values within its block.
+template <class F>
+__device__ __forceinline__ int column_of(int t, int i) {
+    return F::kSplit ? (i < 4 ? 4 * t + i : 16 + 4 * t + i - 4) : 8 * t + i;
+}
+
+}  // namespace samba::cuda

@@ -1,0 +1,138 @@
+// The launchers: host functions that put one op's kernels on the stream. Shapes and formulas: kernels/backend.h.
+#pragma once
+
+#include "kernels/backend.h"
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/tables.h"
+
+namespace samba::cuda {
+
+struct DeviceWeight;
+
+// ---- embed.cu
+inline constexpr int kMaxRopes = 4;
+struct RopeOut {
+    const uint64_t* turns = nullptr;  // (half): theta^(-2i/dim)
+    float *cos = nullptr, *sin = nullptr;
+    int64_t stride = 0;
+    int half = 0;
+};
+struct EmbedArgs {
+    Tables tables;
+    bool decode = false;  // a block a run; the tables' next runs are advanced
+    int n_ropes = 0;
+    RopeOut ropes[kMaxRopes];
+};
+void embed(const Gpu& gpu, const EmbedArgs& args, const StepShape& step, const Weight& table, View x);
+
+// Throws DeviceError when the program holds no kernels for the current device.
+void check_kernels();
+
+// ---- norm.cu
+void rmsnorm(const Gpu& gpu, View x, const float* weight, float eps, View y);
+
+// ---- matvec_*.cu, matvec_f32.cu: y (+)= W x (+ bias) for at most 8 rows
+inline constexpr int kMatvecRows = 8;
+struct RowList8 {
+    int32_t row[kMatvecRows];
+};
+// A product and what is folded into it. `norm`: x is the f32 residual stream (its rows of `rows`, where `gather`),
+// normalised on the way in. `pairing`: a block multiplies with two tiles of weights that belong together. matvec_f32
+// folds nothing.
+struct FewRows {
+    enum Pairing { kNone, kGateUp, kRotary };
+    View x, y;
+    const float* bias = nullptr;
+    bool add = false;
+    const float* norm = nullptr;
+    float eps = 0;
+    bool gather = false;
+    RowList8 rows = {};
+    Pairing pairing = kNone;
+    // kRotary: heads of `head_dim` rows; the first `rotated_rows` rows are turned in pairs (i, i + rope_half).
+    int head_dim = 0, rotated_rows = 0, rope_half = 0;
+    const float *cos = nullptr, *sin = nullptr;  // (rows, rope_half)
+    int64_t rope_stride = 0;
+};
+// Whether activations come to shared memory; then they may be f16 too.
+inline bool stages_activations(int64_t cols, int64_t rows) {
+    constexpr int64_t kRoom = 64 << 10;
+    return cols % 8 == 0 && rows * ((cols + 63) / 64 * 64 + 32) * 2 <= kRoom;
+}
+void matvec_bf16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_f16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_q8_0(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_q4_0(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_q4_k(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_q5_k(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_q6_k(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+void matvec_f32(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
+
+// ---- repack.cu, dequantize.cu
+// Blocks of a file (rows of row_bytes each, at `from` in device memory) to the device's layout, for the rows first_row
+// … of the weight; first_row is a multiple of 16, and the last tile's missing rows become zeros.
+void repack(const Gpu& gpu, DType type, const void* from, int64_t first_row, int64_t n_rows, int64_t cols, void* quants,
+            void* scales);
+// Rows first … first + to.rows - 1 of a weight (first a multiple of 16) as bf16 rows.
+void dequantize(const Gpu& gpu, DType type, const DeviceWeight& w, int64_t first, View to);
+
+// ---- elementwise.cu
+void convert(const Gpu& gpu, View x, View y);  // y = x in another type; columns of y beyond those of x become 0
+void add_bias(const Gpu& gpu, const float* bias, View y);
+void silu_mul(const Gpu& gpu, View gate_up, View h);
+struct RowList {
+    int32_t row[kLogitRows];
+};
+void gather_rows(const Gpu& gpu, View x, const RowList& rows, View y);
+
+// ---- conv.cu
+// edges: scratch of (n_tiles, width - 1, channels) f32, for prefill.
+void conv_silu(const Gpu& gpu, const StepShape& step, const Tables& tables, View u, const Conv& conv, PlaneState state,
+               float* edges);
+inline constexpr int kMaxConvWidth = 16;
+
+// ---- scan.cu, scan_decode.cu
+void scan_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
+                  const ScanWeights& w, PlaneState state, View y);
+void scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
+                 const ScanWeights& w, PlaneState state, View y);
+// The same with dt = W_dt dt_raw + bias computed inside: W_dt in F16 or BF16, activations in bf16, dt_rank and the
+// stride of dbc multiples of 8.
+void dt_scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, const ScanWeights& w,
+                    PlaneState state, View y);
+inline constexpr int kMaxStates = 256;
+
+// ---- rope.cu
+void head_norm_rope(const Gpu& gpu, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv);
+
+// ---- attention_decode.cu, attention_prefill.cu, attention_generic.cu
+inline constexpr int kKeyBlock = 64;
+inline constexpr int kMaxHeadDim = 256;
+inline constexpr size_t kPortableShared = 99 << 10;  // what a block may have on every supported device
+// Splits of a ring of so many rows, and the f32 values of `partial` that a row of n_heads needs.
+int decode_splits(int64_t ring_rows);
+int64_t decode_partial_values(int64_t ring_rows, int n_heads, int head_dim);
+struct RunGroup {  // some runs of a step, and their rows
+    int first_run = 0, n_runs = 0, first_row = 0, n_rows = 0;
+};
+// done: kAttentionCounters zeros, at least one for each run and kv head of the group; zeros again afterwards.
+inline constexpr int kAttentionCounters = 1 << 16;
+void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& group, const Qkv& in, const Ring& ring,
+                      View y, float* partial, int* done);
+// Ring of f16 or bf16, q, k, v of the ring's type, head_dim 64, 128 or 256.
+void attention_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Qkv& in, const Ring& ring,
+                       View y);
+void attention_generic(const Gpu& gpu, const StepShape& step, const Tables& tables, const Qkv& in, const Ring& ring,
+                       View y);
+// The newest rows of each run into the ring, after a prefill's attention.
+void append_to_ring(const Gpu& gpu, const StepShape& step, const Tables& tables, const Qkv& in, const Ring& ring);
+
+// ---- sample.cu: see sampling_tables.h
+struct SamplingTables;
+struct WantedRows {  // of a call of sample: run and row within the run
+    int32_t run[kLogitRows], row[kLogitRows];
+};
+void sample(const Gpu& gpu, const Tables& tables, const SamplingTables& sampling, const WantedRows& wanted, int first,
+            View logits);
+
+}  // namespace samba::cuda

@@ -1,0 +1,7 @@
+#include "kernels/cuda/matvec.cuh"
+
+namespace samba::cuda {
+
+void matvec_q6_k(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) { launch_matvec<Product<Q6_K>>(gpu, w, p); }
+
+}  // namespace samba::cuda

@@ -1,0 +1,124 @@
+// The selective scan of a few rows (decode): eight lanes a channel share its states; every token's state is read from
+// one plane and written to the next. They also share the channel's row of W_dt, where dt is not given: what is constant
+// is loaded before the kernel waits for the one before it.
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/planes.cuh"
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/scan.cuh"
+
+namespace samba::cuda {
+namespace {
+
+constexpr int kThreads = 128, kLanes = 8, kChannels = kThreads / kLanes;
+
+// dt before the softplus as a product has left it.
+struct GivenDt {
+    __device__ __forceinline__ GivenDt(const ScanArgs&, int, int) {}
+    __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int channel) const {
+        return a.dt[row * a.dt_stride + channel];
+    }
+};
+
+// dt = W_dt dt_raw + bias: a lane takes every eighth group of eight columns; the first three are kept.
+template <class W>
+struct ProjectedDt {
+    static constexpr int kKept = 3;
+    uint4 kept[kKept];
+    const W* w;
+    float bias;
+    int lane;
+
+    __device__ __forceinline__ ProjectedDt(const ScanArgs& a, int channel, int own_lane) : lane(own_lane) {
+        w = static_cast<const W*>(a.dt_weight) + static_cast<int64_t>(channel) * a.dt_rank;
+        bias = a.dt_bias != nullptr ? a.dt_bias[channel] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < kKept; i++) {
+            const int k = 8 * (lane + kLanes * i);
+            if (k < a.dt_rank) kept[i] = load_stream(w + k);
+        }
+    }
+    __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int) const {
+        const bfloat* raw = static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < kKept; i++) {
+            const int k = 8 * (lane + kLanes * i);
+            if (k < a.dt_rank) sum += dot(reinterpret_cast<const W*>(&kept[i]), raw + k);
+        }
+        for (int k = 8 * (lane + kLanes * kKept); k < a.dt_rank; k += 8 * kLanes) sum += dot(w + k, raw + k);
+#pragma unroll
+        for (int d = kLanes / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+        return sum + bias;
+    }
+    static __device__ __forceinline__ float dot(const W* w, const bfloat* x) {
+        float a[8], b[8], sum = 0;
+        load8(w, a);
+        load8(x, b);
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum = fmaf(a[i], b[i], sum);
+        return sum;
+    }
+};
+
+template <class T, class Dt>
+__global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_constant__ ScanArgs a) {
+    grid_dependents();
+    const int lane = threadIdx.x % kLanes, c = blockIdx.x * kChannels + threadIdx.x / kLanes;
+    const int channel = min(c, a.d_inner - 1);  // lanes beyond the end only take part in the sums
+    const Dt dt_of(a, channel, lane);
+    const float* A = a.A + channel * a.d_state;
+    const float D = a.D[channel], A0 = lane < a.d_state ? A[lane] : 0.0f,
+                A1 = lane + kLanes < a.d_state ? A[lane + kLanes] : 0.0f;
+    grid_wait();
+    const DeviceRun run = a.runs[blockIdx.y];
+    for (int t = 0; t < run.n_rows; t++) {
+        const int64_t row = run.first_row + t;
+        const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
+        const float z = to_float(static_cast<const T*>(a.z)[row * a.z_stride + channel]);
+        const T* B = static_cast<const T*>(a.dbc) + row * a.dbc_stride + a.dt_rank;
+        const T* C = B + a.d_state;
+        const float* from = plane_after(a.state, run.slot, run.position + t - 1) + channel * a.d_state;
+        float* to = plane_after(a.state, run.slot, run.position + t) + channel * a.d_state;
+        const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
+        float y = 0;
+#pragma unroll 2
+        for (int n = lane; n < a.d_state; n += kLanes) {
+            const float A_n = n == lane ? A0 : n == lane + kLanes ? A1 : A[n];
+            const float s = fmaf(exp2_fast(rate * A_n), from[n], input * to_float(B[n]));
+            if (c < a.d_inner) to[n] = s;
+            y = fmaf(to_float(C[n]), s, y);
+        }
+#pragma unroll
+        for (int d = kLanes / 2; d > 0; d /= 2) y += __shfl_xor_sync(0xffffffffu, y, d);
+        if (lane == 0 && c < a.d_inner) {
+            y = fmaf(D, u, y) * silu(z);
+            static_cast<T*>(a.y)[row * a.y_stride + channel] = from_float<T>(y);
+        }
+    }
+}
+
+template <class T, class Dt>
+void launch_scan(const Gpu& gpu, const StepShape& step, const ScanArgs& a) {
+    const dim3 grid((a.d_inner + kChannels - 1) / kChannels, step.n_runs);
+    launch(gpu, grid, dim3(kThreads), 0, scan_decode_kernel<T, Dt>, a);
+}
+
+}  // namespace
+
+void scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
+                 const ScanWeights& w, PlaneState state, View y) {
+    const ScanArgs a = scan_args(tables, in, dt, w, state, y);
+    with_type(in.u.type, [&](auto t) { launch_scan<decltype(t), GivenDt>(gpu, step, a); });
+}
+
+void dt_scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, const ScanWeights& w,
+                    PlaneState state, View y) {
+    ScanArgs a = scan_args(tables, in, View(), w, state, y);
+    a.dt_weight = w.dt_proj.parts.front().data;
+    a.dt_bias = w.dt_proj.bias;
+    w.dt_proj.parts.front().type == DType::kBF16 ? launch_scan<bfloat, ProjectedDt<bfloat>>(gpu, step, a)
+                                                 : launch_scan<bfloat, ProjectedDt<half>>(gpu, step, a);
+}
+
+}  // namespace samba::cuda

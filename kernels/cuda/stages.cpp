@@ -1,0 +1,96 @@
+// Stages of a decode step of up to eight rows as one kernel each. Where a stage's form does not apply (f32 activations,
+// more rows, weights of several types that would be paired), its default body does the work.
+#include <algorithm>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/quant_layout.h"
+
+namespace samba::cuda {
+namespace {
+
+constexpr int64_t kNormColumns = 5632;  // of eight normalised rows in a block's shared memory
+
+bool is_ring_type(DType ring, DType values) { return values == (ring == DType::kQ8_0 ? DType::kF16 : ring); }
+
+}  // namespace
+
+// Whether a matvec may normalise the rows of x itself.
+bool CudaBackend::folds_norm(const Step& s, View x, int64_t n_rows, const Weight& w) const {
+    if (options_.f32_activations || s.kind != StepKind::kDecode || n_rows > kMatvecRows) return false;
+    if (x.cols % 8 != 0 || x.cols > kNormColumns || x.stride % 4 != 0 || x.type != DType::kF32) return false;
+    if (reinterpret_cast<uintptr_t>(x.data) % 16 != 0) return false;
+    return std::none_of(w.parts.begin(), w.parts.end(), [](const Weight::Part& p) { return p.type == DType::kF32; });
+}
+
+// y = W rmsnorm(x), part by part; `p` says what else is folded in.
+void CudaBackend::normed_products(View x, const Norm& norm, const Weight& w, View y, FewRows p) {
+    const int rotated = p.rotated_rows;
+    int64_t first = 0;
+    p.x = x, p.norm = norm.weight.f32(), p.eps = norm.eps;
+    for (size_t i = 0; i < w.parts.size(); ++i) {
+        const auto rows = w.parts[i].rows;
+        p.y = p.pairing == FewRows::kGateUp ? y : y.columns(first, rows);
+        p.bias = w.bias == nullptr ? nullptr : w.bias + first;
+        p.rotated_rows = static_cast<int>(std::clamp<int64_t>(rotated - first, 0, rows));
+        few_rows(w.parts[i].type, device_weight(w, i), p);
+        first += rows;
+    }
+}
+
+void CudaBackend::norm_matmul(const Step& s, View x, const Norm& norm, const Weight& w, View y) {
+    if (!folds_norm(s, x, x.rows, w)) return Backend::norm_matmul(s, x, norm, w, y);
+    normed_products(x, norm, w, y, FewRows());
+}
+
+void CudaBackend::norm_gate_up(const Step& s, View x, const Norm& norm, const Weight& gate_up, View h) {
+    if (!folds_norm(s, x, x.rows, gate_up) || gate_up.parts.size() != 1 || h.cols % kTile != 0) {
+        return Backend::norm_gate_up(s, x, norm, gate_up, h);
+    }
+    FewRows p;
+    p.pairing = FewRows::kGateUp;
+    normed_products(x, norm, gate_up, h, p);
+}
+
+// Without head norms, a tile of a head and the one that it is rotated with are enough.
+void CudaBackend::norm_qkv_rope(const Step& s, View x, const Norm& norm, const QkvWeights& w, const RopeTable* rope,
+                                DType ring_type, Qkv out) {
+    const int half = rope == nullptr ? 0 : rope->dim / 2;
+    const bool tiles = w.head_dim % (2 * kTile) == 0 && half % kTile == 0;
+    const bool plain = w.q_norm.weight.empty() && w.k_norm.weight.empty() && is_ring_type(ring_type, out.q.type);
+    const bool whole = std::all_of(w.qkv.parts.begin(), w.qkv.parts.end(),
+                                   [&](const Weight::Part& part) { return part.rows % w.head_dim == 0; });
+    if (!tiles || !plain || !whole || !folds_norm(s, x, x.rows, w.qkv)) {
+        return Backend::norm_qkv_rope(s, x, norm, w, rope, ring_type, out);
+    }
+    FewRows p;
+    p.pairing = FewRows::kRotary;
+    p.head_dim = w.head_dim;
+    p.rotated_rows = rope == nullptr ? 0 : (w.n_heads + w.n_kv_heads) * w.head_dim;
+    p.rope_half = half;
+    if (rope != nullptr) p.cos = rope->cos.f32(), p.sin = rope->sin.f32(), p.rope_stride = rope->cos.stride;
+    View all = out.q;  // q, k and v are neighbouring columns of one buffer
+    all.cols = w.qkv.rows;
+    normed_products(x, norm, w.qkv, all, p);
+}
+
+void CudaBackend::logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits) {
+    if (!folds_norm(s, x, logits.rows, head)) return Backend::logits(s, x, norm, head, first, logits);
+    FewRows p;
+    p.gather = true;
+    std::copy_n(s.wanted.begin() + first, logits.rows, p.rows.row);
+    normed_products(x, norm, head, logits, p);
+}
+
+void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y) {
+    bind(s);
+    const DType type = w.dt_proj.parts.front().type;
+    const bool sixteen = type == DType::kBF16 || type == DType::kF16;
+    const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;
+    if (!step_.decode || !sixteen || !aligned || w.dt_proj.parts.size() != 1 || in.u.type != DType::kBF16 ||
+        in.dt_rank % 8 != 0) {
+        return Backend::dt_scan(s, in, w, state, y);
+    }
+    dt_scan_decode(gpu_, step_, tables_, in, w, state, y);
+}
+
+}  // namespace samba::cuda

@@ -1,0 +1,17 @@
+#include "models/config.h"
+
+namespace samba {
+
+const char* mixer_name(Mixer mixer) {
+    switch (mixer) {
+        case Mixer::kNone:
+            return "";
+        case Mixer::kMamba:
+            return "mamba";
+        case Mixer::kAttention:
+            return "attention";
+    }
+    return "";
+}
+
+}  // namespace samba

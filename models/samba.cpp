@@ -1,0 +1,54 @@
+#include "models/samba.h"
+
+#include <algorithm>
+
+namespace samba {
+
+// ---- the forward pass ------------------------------------------------------------------------------------------
+
+void Samba::forward(const Step& step) {
+    View x = ws_.x.slice(0, step.n_rows());
+    backend_.embed(step, embedding_, rope_list_, x);
+    for (const Layer& layer : layers_) {
+        if (auto* w = std::get_if<MambaWeights>(&layer)) mamba(step, *w, x);
+        if (auto* w = std::get_if<AttentionWeights>(&layer)) attention(step, *w, x);
+        if (auto* w = std::get_if<MlpWeights>(&layer)) mlp(step, *w, x);
+    }
+    int n_wanted = static_cast<int>(step.wanted.size());
+    for (int first = 0; first < n_wanted; first += kLogitRows) {
+        View logits = ws_.logits.slice(0, std::min(kLogitRows, n_wanted - first));
+        backend_.logits(step, x, final_norm_, head_, first, logits);
+        backend_.sample(step, first, logits);
+    }
+}
+
+// x += W_out (scan(conv(u)) * silu(z)), [u z] = W_in rmsnorm(x)
+void Samba::mamba(const Step& s, const MambaWeights& w, View x) {
+    int64_t d_inner = w.ssm.A.rows, d_state = w.ssm.A.cols, dt_rank = w.ssm.dt_proj.cols;
+    View uz = ws_.uz.slice(0, x.rows), dbc = ws_.dbc.slice(0, x.rows), y = ws_.y.slice(0, x.rows);
+    View u = uz.columns(0, d_inner), z = uz.columns(d_inner, d_inner);
+    backend_.norm_matmul(s, x, w.norm, w.in_proj, uz);
+    backend_.conv_matmul(s, u, w.conv, w.x_proj, w.conv_state, dbc);
+    backend_.dt_scan(s, {u, z, dbc, static_cast<int>(dt_rank), static_cast<int>(d_state)}, w.ssm, w.ssm_state, y);
+    backend_.matmul_add(s, y, w.out_proj, x);
+}
+
+// x += W_o attention(q, k, v), [q k v] = W_qkv rmsnorm(x)
+void Samba::attention(const Step& s, const AttentionWeights& w, View x) {
+    int64_t q_cols = static_cast<int64_t>(w.qkv.n_heads) * w.qkv.head_dim;
+    int64_t kv_cols = static_cast<int64_t>(w.qkv.n_kv_heads) * w.qkv.head_dim;
+    View all = ws_.qkv.slice(0, x.rows), y = ws_.attended.slice(0, x.rows).columns(0, q_cols);
+    Qkv qkv{all.columns(0, q_cols), all.columns(q_cols, kv_cols), all.columns(q_cols + kv_cols, kv_cols)};
+    backend_.norm_qkv_rope(s, x, w.norm, w.qkv, w.rope, w.ring.type, qkv);
+    backend_.attention(s, qkv, w.ring, y);
+    backend_.matmul_add(s, y, w.out_proj, x);
+}
+
+// x += W_down (silu(W_gate h) * W_up h), h = rmsnorm(x)
+void Samba::mlp(const Step& s, const MlpWeights& w, View x) {
+    View h = ws_.h.slice(0, x.rows).columns(0, w.down.cols);
+    backend_.norm_gate_up(s, x, w.norm, w.gate_up, h);
+    backend_.matmul_add(s, h, w.down, x);
+}
+
+}  // namespace samba

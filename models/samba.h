@@ -1,0 +1,88 @@
+// What a Samba is: its weights, its state, and THE forward pass.
+#pragma once
+#include <deque>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "models/config.h"
+#include "models/model_file.h"
+#include "models/state.h"
+
+namespace samba {
+
+struct MambaWeights {
+    Norm norm;
+    Weight in_proj;  // (2 d_inner, d_model): u, then z
+    Conv conv;
+    Weight x_proj;  // (dt_rank + 2 d_state, d_inner)
+    ScanWeights ssm;
+    Weight out_proj;  // (d_model, d_inner)
+    PlaneState conv_state, ssm_state;
+};
+
+struct AttentionWeights {
+    Norm norm;
+    QkvWeights qkv;
+    Weight out_proj;
+    RopeTable* rope = nullptr;  // null: no rotation
+    Ring ring;
+};
+
+struct MlpWeights {
+    Norm norm;
+    Weight gate_up;  // (2 d_ff, d_model): gate, then up
+    Weight down;     // (d_model, d_ff)
+};
+
+// A sub-layer: x += f(rmsnorm(x)).
+using Layer = std::variant<MambaWeights, AttentionWeights, MlpWeights>;
+
+// A loaded model on a backend: weights, the states of all slots and the work memory of a step.
+class Samba {
+  public:
+    struct Options {
+        int n_slots = 1, n_planes = 8;
+        DType ring_type = DType::kF16;
+        int64_t max_context = 32768;  // ring rows of full attention
+        int max_rows = 0;             // of a step; 0: the backend's prefill chunk
+    };
+    Samba(const ModelFile& file, Backend& backend, const Options& options);
+
+    // Runs a step through all layers: one pass, the same for every backend, kind of step and number of sequences.
+    void forward(const Step& step);
+
+    const StateLayout& layout() const { return layout_; }
+    char* slot(int i) const { return state_.data() + static_cast<size_t>(i) * layout_.slot_bytes; }
+    int64_t max_positions() const { return max_positions_; }  // full attention ends here; 0: without end
+
+  private:
+    Backend& backend_;
+    Weight embedding_, head_;
+    Norm final_norm_;
+    std::vector<Layer> layers_;
+    std::deque<RopeTable> ropes_;  // one for each distinct (dim, theta)
+    std::vector<RopeTable*> rope_list_;
+    StateLayout layout_;
+    int64_t max_positions_ = 0;
+    Buffer state_, work_;
+
+    struct Workspace {       // activations of a step; (max_rows, …) each
+        View x;              // the residual stream (d_model)
+        View uz, dbc, y;     // Mamba: [u z], [dt B C], the gated output (d_inner)
+        View qkv, attended;  // attention: [q k v], the product before W_o
+        View h;              // MLP (d_ff)
+        View logits;         // (kLogitRows, vocab)
+    } ws_;
+    std::deque<std::vector<float>> joined_biases_;  // of q, k, v, which one product adds
+
+    void mamba(const Step& s, const MambaWeights& w, View x);
+    void attention(const Step& s, const AttentionWeights& w, View x);
+    void mlp(const Step& s, const MlpWeights& w, View x);
+    void load_weights(const ModelFile& file);
+    void place_state(const Config& config, const Options& options);
+    void plan_workspace(const Config& config, int max_rows, DType ring_type);
+};
+
+}  // namespace samba

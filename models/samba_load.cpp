@@ -1,0 +1,173 @@
+// Loading: weights onto the backend, states and work memory laid out. The forward pass is in samba.cpp.
+#include <algorithm>
+
+#include "kernels/error.h"
+#include "models/samba.h"
+
+namespace samba {
+
+Samba::Samba(const ModelFile& file, Backend& backend, const Options& options) : backend_(backend) {
+    const Config& config = file.config;
+    int max_rows = options.max_rows > 0 ? options.max_rows : backend.prefill_chunk();
+    load_weights(file);
+    place_state(config, options);
+    plan_workspace(config, max_rows, options.ring_type);
+    Limits limits{
+        .max_rows = max_rows, .n_slots = options.n_slots, .d_model = config.d_model, .vocab_size = config.vocab_size};
+    limits.max_cols = std::max<int64_t>(config.d_model, 2LL * config.d_inner);
+    for (const BlockConfig& b : config.blocks) {
+        limits.max_cols =
+            std::max({limits.max_cols, 2 * b.d_ff, static_cast<int64_t>(b.n_heads + 2 * b.n_kv_heads) * b.head_dim});
+        limits.max_kv_cols = std::max(limits.max_kv_cols, b.n_kv_heads * b.head_dim);
+    }
+    for (const auto& ring : layout_.rings) limits.max_ring_rows = std::max(limits.max_ring_rows, ring.n_rows);
+    backend.prepare(limits);
+}
+
+void Samba::load_weights(const ModelFile& file) {
+    const Config& config = file.config;
+    auto tensor = [&](const std::string& name) -> const Tensor& {
+        const Tensor* t = file.find(name);
+        if (!t) throw FileError(file.path + ": tensor " + name + " is missing");
+        return *t;
+    };
+    auto load = [&](const std::string& name) {  // NAME.weight with NAME.bias where there is one
+        return backend_.load(std::span(&tensor(name + ".weight"), 1), file.find(name + ".bias"));
+    };
+    auto vector = [&](const std::string& name) { return backend_.load(std::span(&tensor(name), 1)); };
+    auto norm = [&](const std::string& name) { return Norm{vector(name + ".weight"), config.norm_eps}; };
+    auto head_norm = [&](const std::string& name) { return file.find(name + ".weight") ? norm(name) : Norm{}; };
+    auto rope_table = [&](int dim) -> RopeTable* {
+        if (dim == 0) return nullptr;
+        for (RopeTable& r : ropes_) {
+            if (r.dim == dim) return &r;
+        }
+        ropes_.push_back({.dim = dim, .theta = config.rope_theta, .cos = {}, .sin = {}});
+        rope_list_.push_back(&ropes_.back());
+        return &ropes_.back();
+    };
+    auto load_qkv = [&](const std::string& block) {
+        const Tensor parts[] = {tensor(block + "attn_q.weight"), tensor(block + "attn_k.weight"),
+                                tensor(block + "attn_v.weight")};
+        const Tensor* biases[] = {file.find(block + "attn_q.bias"), file.find(block + "attn_k.bias"),
+                                  file.find(block + "attn_v.bias")};
+        if (!biases[0] && !biases[1] && !biases[2]) return backend_.load(parts);
+        std::vector<float>& joined = joined_biases_.emplace_back();
+        for (int i = 0; i < 3; ++i) {
+            const float* b = biases[i] ? static_cast<const float*>(biases[i]->data) : nullptr;
+            for (int64_t row = 0; row < parts[i].rows; ++row) joined.push_back(b ? b[row] : 0.0f);
+        }
+        Tensor bias{DType::kF32, 1, static_cast<int64_t>(joined.size()), joined.data()};
+        return backend_.load(parts, &bias);
+    };
+
+    embedding_ = vector("token_embd.weight");
+    head_ = file.find("output.weight") ? vector("output.weight") : embedding_;
+    final_norm_ = norm("output_norm");
+    for (size_t i = 0; i < config.blocks.size(); ++i) {
+        const BlockConfig& b = config.blocks[i];
+        std::string block = "blk." + std::to_string(i) + ".";
+        if (b.mixer == Mixer::kMamba) {
+            MambaWeights w;
+            w.norm = norm(block + "attn_norm");
+            w.in_proj = load(block + "ssm_in");
+            w.conv.taps = load(block + "ssm_conv1d");
+            w.x_proj = load(block + "ssm_x");
+            w.ssm = {load(block + "ssm_dt"), vector(block + "ssm_a"), vector(block + "ssm_d")};
+            w.out_proj = load(block + "ssm_out");
+            layers_.emplace_back(std::move(w));
+        }
+        if (b.mixer == Mixer::kAttention) {
+            AttentionWeights w;
+            w.norm = norm(block + "attn_norm");
+            w.qkv = {load_qkv(block),
+                     head_norm(block + "attn_q_norm"),
+                     head_norm(block + "attn_k_norm"),
+                     b.n_heads,
+                     b.n_kv_heads,
+                     b.head_dim};
+            w.out_proj = load(block + "attn_output");
+            w.rope = rope_table(b.rope_dim);
+            layers_.emplace_back(std::move(w));
+        }
+        if (b.d_ff > 0) {
+            const Tensor gate_up[] = {tensor(block + "ffn_gate.weight"), tensor(block + "ffn_up.weight")};
+            layers_.emplace_back(
+                MlpWeights{norm(block + "ffn_norm"), backend_.load(gate_up), load(block + "ffn_down")});
+        }
+    }
+}
+
+void Samba::place_state(const Config& config, const Options& options) {
+    layout_ = state_layout(config, options.ring_type, options.n_planes, options.max_context);
+    state_ = backend_.allocate(layout_.slot_bytes * static_cast<size_t>(options.n_slots));
+    auto planes = layout_.planes.begin();
+    auto rings = layout_.rings.begin();
+    auto next_planes = [&] {
+        const StateLayout::Planes& p = *planes++;
+        return PlaneState{reinterpret_cast<float*>(state_.data() + p.offset),
+                          static_cast<int64_t>(layout_.slot_bytes / sizeof(float)),
+                          static_cast<int64_t>(p.plane_bytes / sizeof(float)), layout_.n_planes};
+    };
+    for (Layer& layer : layers_) {
+        if (auto* w = std::get_if<MambaWeights>(&layer)) {
+            w->conv_state = next_planes();
+            w->ssm_state = next_planes();
+        }
+        if (auto* w = std::get_if<AttentionWeights>(&layer)) {
+            const StateLayout::RingPart& r = *rings++;
+            w->ring = {state_.data() + r.offset,
+                       state_.data() + r.values_offset(),
+                       static_cast<int64_t>(layout_.slot_bytes),
+                       r.n_rows,
+                       r.window,
+                       r.n_kv_heads,
+                       w->qkv.head_dim,
+                       options.ring_type};
+            if (r.window == 0) max_positions_ = options.max_context;
+        }
+    }
+}
+
+void Samba::plan_workspace(const Config& config, int max_rows, DType ring_type) {
+    DType act = backend_.activation_type();
+    DType qkv_type = act == DType::kF32 ? act : ring_type == DType::kQ8_0 ? DType::kF16 : ring_type;
+    int64_t q_cols = 0, qkv_cols = 0, d_ff = 0;
+    for (const BlockConfig& b : config.blocks) {
+        q_cols = std::max(q_cols, static_cast<int64_t>(b.n_heads) * b.head_dim);
+        qkv_cols = std::max(qkv_cols, static_cast<int64_t>(b.n_heads + 2 * b.n_kv_heads) * b.head_dim);
+        d_ff = std::max(d_ff, b.d_ff);
+    }
+    struct Wish {
+        View* view;
+        int64_t rows, cols;
+        DType type;
+    };
+    std::vector<Wish> wishes = {
+        {&ws_.x, max_rows, config.d_model, DType::kF32},
+        {&ws_.uz, max_rows, 2LL * config.d_inner, act},
+        {&ws_.dbc, max_rows, config.dt_rank + 2LL * config.d_state, act},
+        {&ws_.y, max_rows, config.d_inner, act},
+        {&ws_.qkv, max_rows, qkv_cols, qkv_type},
+        {&ws_.attended, max_rows, q_cols, qkv_type},
+        {&ws_.h, max_rows, d_ff, act},
+        {&ws_.logits, kLogitRows, config.vocab_size, DType::kF32},
+    };
+    for (RopeTable& r : ropes_) {
+        wishes.push_back({&r.cos, max_rows, r.dim / 2, DType::kF32});
+        wishes.push_back({&r.sin, max_rows, r.dim / 2, DType::kF32});
+    }
+    auto bytes = [](const Wish& w) {
+        return (static_cast<size_t>(w.rows) * row_bytes(w.type, w.cols) + 255) / 256 * 256;
+    };
+    size_t sum = 0;
+    for (const Wish& w : wishes) sum += bytes(w);
+    work_ = backend_.allocate(sum);
+    size_t at = 0;
+    for (const Wish& w : wishes) {
+        *w.view = View(work_.data() + at, w.rows, w.cols, w.type);
+        at += bytes(w);
+    }
+}
+
+}  // namespace samba

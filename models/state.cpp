@@ -1,0 +1,68 @@
+#include "models/state.h"
+
+#include <algorithm>
+
+#include "kernels/state.h"
+
+namespace samba {
+namespace {
+
+constexpr size_t kAlignment = 256;  // of every part: whole cache lines, and what a GPU loads best
+
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+StateLayout state_layout(const Config& config, DType ring_type, int n_planes, int64_t max_context) {
+    StateLayout layout;
+    layout.n_planes = n_planes;
+    size_t at = 0;
+    auto add_planes = [&](int64_t values) {
+        size_t bytes = static_cast<size_t>(values) * sizeof(float);
+        layout.planes.push_back({at, bytes});
+        at = aligned(at + bytes * static_cast<size_t>(n_planes));
+    };
+    for (const BlockConfig& block : config.blocks) {
+        if (block.mixer != Mixer::kMamba) continue;
+        add_planes(static_cast<int64_t>(config.d_inner) * (config.d_conv - 1));
+        add_planes(static_cast<int64_t>(config.d_inner) * config.d_state);
+    }
+    for (const BlockConfig& block : config.blocks) {
+        if (block.mixer != Mixer::kAttention) continue;
+        int64_t n_rows = block.window > 0 ? block.window + kRingSlack : max_context + kRingSlack;
+        layout.rings.push_back({at, block.n_kv_heads, n_rows, block.window, row_bytes(ring_type, block.head_dim)});
+        const StateLayout::RingPart& ring = layout.rings.back();
+        at = aligned(ring.values_offset() + (ring.values_offset() - ring.offset));
+    }
+    layout.slot_bytes = at;
+    return layout;
+}
+
+void StateLayout::for_each_part(int64_t position, const std::function<void(size_t, size_t)>& f) const {
+    size_t plane = static_cast<size_t>((position + n_planes - 1) % n_planes);  // written by token position - 1
+    for (const Planes& p : planes) f(p.offset + plane * p.plane_bytes, p.plane_bytes);
+    for (const RingPart& ring : rings) {
+        int64_t used = std::min(position, ring.window > 0 ? ring.window : ring.n_rows);
+        int64_t first = (position - used) % ring.n_rows;
+        int64_t until_wrap = std::min(used, ring.n_rows - first);
+        for (size_t part : {ring.offset, ring.values_offset()}) {
+            for (int head = 0; head < ring.n_kv_heads; ++head) {
+                size_t base = part + static_cast<size_t>(head * ring.n_rows) * ring.row_bytes;
+                auto rows = [&](int64_t from, int64_t n) {
+                    if (n > 0)
+                        f(base + static_cast<size_t>(from) * ring.row_bytes, static_cast<size_t>(n) * ring.row_bytes);
+                };
+                rows(first, until_wrap);
+                rows(0, used - until_wrap);
+            }
+        }
+    }
+}
+
+size_t StateLayout::snapshot_bytes(int64_t position) const {
+    size_t sum = 0;
+    for_each_part(position, [&](size_t, size_t bytes) { sum += bytes; });
+    return sum;
+}
+
+}  // namespace samba

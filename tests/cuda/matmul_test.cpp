@@ -1,0 +1,138 @@
+// Products with every weight type, few rows and many: against the double-precision product of the dequantised weights.
+#include <catch2/catch.hpp>
+
+#include "tests/cuda/rig.h"
+
+using namespace samba;
+using namespace samba::test;
+
+namespace {
+
+constexpr DType kAll[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
+                          DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
+std::vector<double> product(const Matrix& x, const Matrix& w, const std::vector<float>& bias = {}) {
+    std::vector<double> y;
+    for (int64_t i = 0; i < x.rows; ++i) {
+        for (int64_t j = 0; j < w.rows; ++j) {
+            double sum = bias.empty() ? 0 : bias[static_cast<size_t>(j)];
+            for (int64_t k = 0; k < w.cols; ++k) sum += double{x.row(i)[k]} * w.row(j)[k];
+            y.push_back(sum);
+        }
+    }
+    return y;
+}
+
+// Large products round the weights to bf16 once more (few values a sum vary), except F32 and BF16 ones.
+double product_tolerance(DType weight, DType y, int64_t rows, bool f32) {
+    const bool widened = !f32 && rows > 8 && weight != DType::kF32 && weight != DType::kBF16;
+    return tolerance_of(y) + (widened ? 2 * kBf16 : 0);
+}
+
+struct Size {
+    int64_t rows, cols;
+};
+
+}  // namespace
+
+TEST_CASE("y = W x for each weight type, size and number of rows", "[op]") {
+    const DType type = GENERATE(from_range(std::begin(kAll), std::end(kAll)));
+    const bool f32 = type == DType::kF32;
+    const int block = info(type).block_values;
+    Rig rig(f32);
+    for (const Size size : {Size{16, 256}, Size{5, 512}, Size{40, 768}, Size{333, 1024}, Size{77, 2816}, Size{64, 96},
+                            Size{50, 40}, Size{20, 13}}) {
+        if (size.cols % block != 0) continue;
+        Matrix w = random_matrix(size.rows, size.cols, 1);
+        const Weight weight = rig.weight(w, type);
+        for (const int n : {1, 3, 8, 9, 40, 70}) {
+            const Matrix x = rounded(random_matrix(n, size.cols, 2), rig.act());
+            const DType to = n % 2 ? DType::kF32 : rig.act();
+            View y = rig.matrix(n, size.rows, to);
+            for (const StepKind kind : {kDecode, kPrefill}) {
+                rig->matmul(step_of(kind, 0, 0, n), rig.put(x, rig.act()), weight, y);
+                INFO(info(type).name << ' ' << size.rows << " x " << size.cols << ", " << n << " rows");
+                CHECK(nmse(rig.get(y).values, product(x, w)) < product_tolerance(type, to, n, f32));
+            }
+        }
+    }
+}
+
+TEST_CASE("a row of up to eight has the same bits in any company", "[op]") {
+    const DType type = GENERATE(from_range(std::begin(kAll), std::end(kAll)));
+    Rig rig(type == DType::kF32);
+    Matrix w = random_matrix(100, 1024, 3);
+    const Weight weight = rig.weight(w, type);
+    const Matrix x = rounded(random_matrix(8, 1024, 4), rig.act());
+    View in = rig.put(x, rig.act()), all = rig.matrix(8, 100, DType::kF32), one = rig.matrix(8, 100, DType::kF32);
+    rig->matmul(step_of(kDecode, 0, 0, 8), in, weight, all);
+    for (int i = 0; i < 8; ++i) rig->matmul(step_of(kDecode, 0, 0, 1), in.slice(i, 1), weight, one.slice(i, 1));
+    CHECK(rig.get(all) == rig.get(one));
+    rig->matmul(step_of(kDecode, 0, 0, 5), in.slice(3, 5), weight, one.slice(3, 5));
+    CHECK(rig.get(all) == rig.get(one));
+}
+
+TEST_CASE("products add to the residual stream, with a bias", "[op]") {
+    const DType type = GENERATE(DType::kF32, DType::kBF16, DType::kQ4_K, DType::kF16);
+    const bool f32 = type == DType::kF32;
+    Rig rig(f32);
+    Matrix w = random_matrix(96, 512, 5);
+    const std::vector<float> bias = random_matrix(1, 96, 6).values;
+    const Weight weight = rig.weight(w, type, bias);
+    for (const int n : {2, 33}) {
+        const Matrix y = rounded(random_matrix(n, 512, 7), rig.act()), x = random_matrix(n, 96, 8);
+        View stream = rig.put(x, DType::kF32);
+        rig->matmul_add(step_of(kDecode, 0, 0, n), rig.put(y, rig.act()), weight, stream);
+        std::vector<double> expected = product(y, w, bias);
+        for (size_t i = 0; i < expected.size(); ++i) expected[i] += x.values[i];
+        CHECK(nmse(rig.get(stream).values, expected) < product_tolerance(type, DType::kF32, n, f32));
+    }
+}
+
+TEST_CASE("a weight of several tensors: of one type they become one matrix, of several they stay apart", "[op]") {
+    Rig rig;
+    const int64_t rows[] = {24, 40, 8};
+    for (const bool mixed : {false, true}) {
+        const DType types[] = {DType::kQ4_K, mixed ? DType::kQ6_K : DType::kQ4_K, mixed ? DType::kBF16 : DType::kQ4_K};
+        Matrix all(0, 512);
+        std::vector<std::vector<char>> bytes;
+        std::vector<Tensor> tensors;
+        for (int i = 0; i < 3; ++i) {
+            Matrix m = random_matrix(rows[i], 512, static_cast<uint32_t>(10 + i));
+            bytes.emplace_back(static_cast<size_t>(m.rows) * row_bytes(types[i], 512));
+            tensors.push_back({types[i], m.rows, 512, bytes.back().data()});
+            for (int64_t r = 0; r < m.rows; ++r) {
+                char* at = bytes.back().data() + static_cast<size_t>(r) * row_bytes(types[i], 512);
+                quantize_row(types[i], m.row(r), at, 512);
+                dequantize_row(types[i], at, m.row(r), 512);
+            }
+            all.values.insert(all.values.end(), m.values.begin(), m.values.end());
+            all.rows += m.rows;
+        }
+        const Weight weight = rig->load(tensors);
+        CHECK(weight.parts.size() == (mixed ? 3 : 1));
+        for (const int n : {1, 50}) {
+            const Matrix x = rounded(random_matrix(n, 512, 14), DType::kBF16);
+            View y = rig.matrix(n, all.rows, DType::kF16);
+            rig->matmul(step_of(kPrefill, 0, 0, n), rig.put(x, DType::kBF16), weight, y);
+            CHECK(nmse(rig.get(y).values, product(x, all)) < kBf16 + kF16);
+        }
+    }
+}
+
+TEST_CASE("activations that are not aligned, and columns of a wider matrix", "[op]") {
+    Rig rig;
+    Matrix w = random_matrix(48, 96, 15);
+    const Weight weight = rig.weight(w, DType::kBF16);
+    const Matrix wide = rounded(random_matrix(20, 131, 16), DType::kBF16);
+    View in = rig.put(wide, DType::kBF16);
+    Matrix x(20, 96);
+    for (int64_t r = 0; r < 20; ++r) std::copy_n(wide.row(r) + 3, 96, x.row(r));
+    for (const int n : {4, 20}) {
+        View y = rig.matrix(n, 48, DType::kF32);
+        rig->matmul(step_of(kDecode, 0, 0, n), in.columns(3, 96).slice(0, n), weight, y);
+        Matrix first(n, 96);
+        std::copy_n(x.row(0), n * 96, first.row(0));
+        CHECK(nmse(rig.get(y).values, product(first, w)) < kF32);
+    }
+}

@@ -1,0 +1,259 @@
+"""Toy random checkpoints of every kind that `convert` takes, with the logits of an independent float64 pass.
+
+    python3 make_family.py        # needs torch, numpy, safetensors; rewrites tests/goldens/family/
+
+Written from docs/model.md and docs/checkpoints.md alone: plain matrix products over whole sequences, no state, no cache.
+Each fixture is NAME/ with the checkpoint (model.pth, or config.json and model.safetensors), preset.json where the
+checkpoint is a .pth, ids.npy (int32) and logits.npy (float32, one row a position).
+"""
+import json
+import math
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "family")
+D, VOCAB, STATE, CONV, N_IDS = 32, 64, 16, 4, 40
+INNER, RANK = 2 * D, D // 16
+G = torch.Generator().manual_seed(20406)
+
+
+def rand(*shape, scale=None):
+    scale = scale or shape[-1] ** -0.5
+    return (torch.randn(*shape, generator=G) * scale).to(torch.bfloat16).float()
+
+
+def norm_weight(n=D):
+    return (1 + rand(n, scale=0.1)).to(torch.bfloat16).float()
+
+
+# ---- weights, in the names of the mixers ---------------------------------------------------------------------------
+
+
+def mamba_weights(bias=False):
+    w = {"in_proj.weight": rand(2 * INNER, D), "conv1d.weight": rand(INNER, 1, CONV, scale=0.5), "conv1d.bias": rand(INNER, scale=0.1),
+         "x_proj.weight": rand(RANK + 2 * STATE, INNER), "dt_proj.weight": rand(INNER, RANK), "dt_proj.bias": rand(INNER, scale=0.5) - 3,
+         "A_log": torch.log(torch.arange(1, STATE + 1).float()).repeat(INNER, 1) + rand(INNER, STATE, scale=0.1),
+         "D": norm_weight(INNER), "out_proj.weight": rand(D, INNER)}
+    if bias:
+        w |= {"in_proj.bias": rand(2 * INNER, scale=0.1), "out_proj.bias": rand(D, scale=0.1)}
+    return w
+
+
+def attention_weights(heads, kv, bias=False, qk_norm=False):
+    hd = D // heads
+    w = {"q_proj.weight": rand(heads * hd, D, scale=0.5), "k_proj.weight": rand(kv * hd, D, scale=0.5), "v_proj.weight": rand(kv * hd, D), "o_proj.weight": rand(D, D)}
+    if bias:
+        w |= {f"{p}_proj.bias": rand(n * hd, scale=0.3) for p, n in (("q", heads), ("k", kv), ("v", kv))}
+    if qk_norm:
+        w |= {"q_norm.weight": norm_weight(hd), "k_norm.weight": norm_weight(hd)}
+    return w
+
+
+def mlp_weights(width):
+    return {"gate": rand(width, D), "up": rand(width, D), "down": rand(D, width)}
+
+
+# ---- the equations -------------------------------------------------------------------------------------------------
+
+
+def rmsnorm(x, w):
+    return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * w.double()
+
+
+def linear(x, w, name):
+    y = x @ w[name + ".weight"].double().T
+    return y + w[name + ".bias"].double() if name + ".bias" in w else y
+
+
+def mamba(x, w):
+    u, z = linear(x, w, "in_proj").chunk(2, -1)
+    taps, n = w["conv1d.weight"][:, 0].double(), len(x)
+    padded = torch.cat([torch.zeros(CONV - 1, u.shape[1], dtype=torch.float64), u])
+    u = F.silu(sum(padded[j:j + n] * taps[:, j] for j in range(CONV)) + w["conv1d.bias"].double())
+    dt, b, c = (u @ w["x_proj.weight"].double().T).split([RANK, STATE, STATE], -1)
+    delta = F.softplus(linear(dt, w, "dt_proj"))
+    a, s, out = -torch.exp(w["A_log"].double()), torch.zeros(INNER, STATE, dtype=torch.float64), []
+    for t in range(n):
+        s = torch.exp(delta[t, :, None] * a) * s + (delta[t] * u[t])[:, None] * b[t]
+        out.append(s @ c[t] + w["D"].double() * u[t])
+    return linear(torch.stack(out) * F.silu(z), w, "out_proj")
+
+
+def attention(x, w, heads, kv, window, rope=True, theta=10000.0):
+    hd, n = D // heads, len(x)
+    q, k, v = (linear(x, w, p + "_proj").view(n, -1, hd).transpose(0, 1) for p in "qkv")
+    if "q_norm.weight" in w:
+        q, k = rmsnorm(q, w["q_norm.weight"]), rmsnorm(k, w["k_norm.weight"])
+    pos = torch.arange(n, dtype=torch.float64)
+    if rope:
+        angle = pos[:, None] * theta ** -(torch.arange(0, hd, 2, dtype=torch.float64) / hd)
+        def turn(m):
+            a, b = m.chunk(2, -1)
+            return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+        q, k = turn(q), turn(k)
+    k, v = k.repeat_interleave(heads // kv, 0), v.repeat_interleave(heads // kv, 0)
+    back = pos[:, None] - pos
+    hidden = (back < 0) | (back >= window if window else torch.zeros_like(back, dtype=torch.bool))
+    p = (q @ k.transpose(1, 2) / math.sqrt(hd)).masked_fill(hidden, -math.inf).softmax(-1)
+    return linear((p @ v).transpose(0, 1).reshape(n, -1), w, "o_proj")
+
+
+def mlp(x, w):
+    return (F.silu(x @ w["gate"].double().T) * (x @ w["up"].double().T)) @ w["down"].double().T
+
+
+# A model: {"embedding", "head" or None, "norm", "layers": [[(kind, norm, weights, arguments), …], …]}
+def forward(model, ids):
+    x = model["embedding"].double()[torch.tensor(ids)]
+    for layer in model["layers"]:
+        for kind, norm, w, args in layer:
+            x = x + {"mamba": mamba, "attention": attention, "mlp": mlp}[kind](rmsnorm(x, norm), w, *args)
+    head = model["embedding"] if model["head"] is None else model["head"]
+    return rmsnorm(x, model["norm"]) @ head.double().T
+
+
+def build(layers, untied=False):
+    return {"embedding": rand(VOCAB, D, scale=1.0), "head": rand(VOCAB, D) if untied else None, "norm": norm_weight(),
+            "layers": [[(kind, norm_weight(), w, args) for kind, w, *args in layer] for layer in layers]}
+
+
+# ---- microsoft/Samba -----------------------------------------------------------------------------------------------
+
+
+def interleaved(w, heads, kv):
+    hd, group = D // heads, heads // kv
+    q, k, v = (w[p + "_proj.weight"].view(kv, -1, hd, D) for p in "qkv")
+    return torch.cat([q, k, v], 1).reshape(kv * (group + 2) * hd, D)
+
+
+def microsoft_names(model):
+    sd = {"transformer.wte.weight": model["embedding"], "lm_head.weight": model["embedding"] if model["head"] is None else model["head"],
+          "transformer.ln_f.weight": model["norm"]}
+    for i, layer in enumerate(model["layers"]):
+        p, kinds = f"transformer.h.{i}.", [kind for kind, *_ in layer]
+        three = kinds == ["mamba", "attention", "mlp"]
+        for j, (kind, norm, w, args) in enumerate(layer):
+            if kind == "mamba":
+                name, norm_name = ("mb.", "norm_m") if three else ("mixer.", "norm") if kinds == ["mamba"] else ("attn.", "norm_1")
+                sd |= {p + name + k: v for k, v in w.items()}
+            elif kind == "attention":
+                norm_name = "norm_attn" if three else "norm_1"
+                sd |= {p + "attn.attn.weight": interleaved(w, *args[:2]), p + "attn.proj.weight": w["o_proj.weight"]}
+            else:
+                norm_name = "norm_2" if j else "norm_1"
+                sd |= {p + ("mlp" if j else "attn") + f".swiglu.{m}.weight": w[n] for m, n in (("w1", "gate"), ("w2", "up"), ("w3", "down"))}
+            sd[p + norm_name + ".weight"] = norm
+    return sd
+
+
+def save_pth(name, model, preset, rename=lambda k: k, change=lambda k, v: v):
+    d = start(name, model)
+    sd = {rename(k): change(k, v) for k, v in microsoft_names(model).items()}
+    optimizer = {"state": {"transformer.wte.weight": {"step": torch.tensor(3.0), "exp_avg": torch.zeros(4, 4)}}, "param_groups": [{"lr": 4e-4, "betas": (0.9, 0.95)}]}
+    hparams = {"model_name": preset["name"], "learning_rate": 4e-4, "max_tokens": 10 ** 25, "fused": True, "seed": 1 << 40, "none": None}
+    torch.save({"model": sd, "optimizer": optimizer, "hparams": hparams, "iter_num": 7, "step_count": 3}, f"{d}/model.pth")
+    json.dump(preset, open(f"{d}/preset.json", "w"), indent=1)
+
+
+def preset(name, pattern, n_blocks, heads=4, kv=4, window=16, **more):
+    return {"name": name, "d_model": D, "d_ff": 48, "vocab_size": VOCAB, "context_length": 64, "tied": True, "n_heads": heads,
+            "n_kv_heads": kv, "window": window, "n_blocks": n_blocks, "pattern": pattern} | more
+
+
+def start(name, model):
+    d = f"{HERE}/{name}"
+    os.makedirs(d)
+    ids = torch.randint(0, VOCAB, (N_IDS,), generator=G).tolist()
+    np.save(f"{d}/ids.npy", np.array(ids, np.int32))
+    np.save(f"{d}/logits.npy", forward(model, ids).float().numpy())
+    return d
+
+
+MLP = lambda: ("mlp", mlp_weights(48))
+MAMBA = lambda **k: ("mamba", mamba_weights(**k))
+ATTN = lambda heads=4, kv=4, window=16, rope=True, theta=10000.0, **k: ("attention", attention_weights(heads, kv, **k), heads, kv, window, rope, theta)
+
+
+def microsoft():
+    samba = build([[MAMBA(), MLP()], [ATTN(), MLP()]])
+    save_pth("samba", samba, preset("Toy", ["mamba", "attention"], 2))
+    save_pth("wrapped", samba, preset("Toy", ["mamba", "attention"], 2),
+             rename=lambda k: "_forward_module._orig_mod." + k.replace("attn.", "_fsdp_wrapped_module.attn._checkpoint_wrapped_module.", 1).replace("mlp.", "module.mlp.", 1),
+             change=lambda k, v: v.to(torch.bfloat16).t().contiguous().t() if k.endswith("w1.weight") else v.to(torch.float16) if k.endswith("norm_1.weight") else v)
+    archive = f"{HERE}/wrapped/model.pth"  # the same entries, deflated
+    with zipfile.ZipFile(archive) as old:
+        entries = [(i.filename, old.read(i)) for i in old.infolist()]
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry, data in entries:
+            new.writestr(entry, data)
+    nope = [ATTN(rope=False), MLP()]
+    save_pth("nope", build([[MAMBA(), MLP()], nope]), preset("Toy_nope", ["mamba", "attention"], 2, rope=False))
+    save_pth("gqa", build([[MAMBA(), MLP()], [ATTN(kv=2), MLP()], [ATTN(kv=1, window=5), MLP()]]),
+             preset("Toy_gqa", ["mamba", {"mixer": "attention", "n_kv_heads": 2}, {"mixer": "attention", "n_kv_heads": 1, "window": 5}], 3))
+    save_pth("mamba_swa_mlp", build([[MAMBA(), ATTN(), MLP()], [MAMBA(), ATTN(), MLP()]]), preset("Toy_mamba_swa_mlp", [{"mixer": "mamba", "d_ff": 0}, "attention"], 4))
+    save_pth("mlp2", build([[("mlp", mlp_weights(64)), MLP()], [ATTN(), MLP()]]), preset("Toy_mlp2", [{"mixer": "none", "d_ff": 64}, {"mixer": "none"}, "attention"], 3))
+    save_pth("mamba_alone", build([[MAMBA()], [MAMBA()]]), preset("Toy_mamba", [{"mixer": "mamba", "d_ff": 0}], 2))
+    save_pth("full_attention", build([[MAMBA(), MLP()], [ATTN(window=0), MLP()], [ATTN(), MLP()]], untied=True),
+             preset("Toy_full", ["mamba", {"mixer": "attention", "window": 0}, "attention"], 3, tied=False))
+
+
+# ---- Hugging Face --------------------------------------------------------------------------------------------------
+
+
+def hugging_face_names(model, mixer_norm, joined_mlp):
+    sd = {"backbone.embeddings.weight": model["embedding"], "backbone.norm_f.weight": model["norm"]}
+    if model["head"] is not None:
+        sd["lm_head.weight"] = model["head"]
+    for i, layer in enumerate(model["layers"]):
+        p = f"backbone.layers.{i}."
+        for kind, norm, w, _ in layer:
+            if kind == "mlp":
+                sd[p + "mlp_norm.weight"] = norm
+                gate = {"gate": torch.cat([w["gate"], w["up"]])} if joined_mlp else {"gate": w["gate"], "up": w["up"]}
+                sd |= {p + f"mlp.{n}_proj.weight": v for n, v in (gate | {"down": w["down"]}).items()}
+            else:
+                sd[p + mixer_norm + ".weight"] = norm
+                sd |= {p + "mixer." + k: v for k, v in w.items()}
+    return sd
+
+
+def save_hf(name, model, config, dtype=torch.float32, mixer_norm="mixer_norm", joined_mlp=False):
+    d = start(name, model)
+    sd = hugging_face_names(model, mixer_norm, joined_mlp)
+    keep = lambda k, v: v if v.ndim < 2 or "A_log" in k else v.to(dtype)
+    save_file({k: keep(k, v).contiguous().clone() for k, v in sd.items()}, f"{d}/model.safetensors", metadata={"format": "pt"})
+    json.dump(config, open(f"{d}/config.json", "w"), indent=1)
+
+
+def hf_config(layers, attn, **more):
+    return {"architectures": ["SambaForCausalLM"], "model_type": "samba", "vocab_size": VOCAB, "hidden_size": D, "num_hidden_layers": layers,
+            "state_size": STATE, "expand": 2, "conv_kernel": CONV, "hidden_ratio": 4, "norm_eps": 1e-5, "use_bias": False, "use_conv_bias": True,
+            "hidden_act": "swish", "time_step_rank": "auto", "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2, "attn": attn} | more
+
+
+def hugging_face():
+    W = 256  # the width that hidden_ratio 4 gives for any small model
+    mlp_ = lambda: ("mlp", mlp_weights(W))
+    one = {"layers": [1], "num_heads": 4, "num_kv_heads": 2, "window_size": 16}
+    save_hf("hf_samba", build([[MAMBA(), mlp_()], [ATTN(kv=2), mlp_()]]), hf_config(2, one), torch.bfloat16)
+    save_hf("hf_biases", build([[MAMBA(bias=True), mlp_()], [ATTN(kv=2, bias=True, qk_norm=True, theta=500.0), mlp_()]], untied=True),
+            hf_config(2, one | {"qkv_bias": True, "qk_norm": True, "rope_theta": 500.0}, use_bias=True, tie_word_embeddings=False), torch.float16)
+    save_hf("hf_layers", build([[ATTN(heads=2, kv=2, window=0), mlp_()], [MAMBA(), mlp_()], [ATTN(heads=4, kv=1, window=7), mlp_()]]),
+            hf_config(3, [{"layers": [0], "num_heads": 2}, {"layers": [2], "num_heads": 4, "num_kv_heads": 1, "window_size": 7}]), joined_mlp=True)
+    save_hf("hf_no_attention", build([[MAMBA(), mlp_()]]), hf_config(1, None))
+    mamba = {"model_type": "mamba", "vocab_size": VOCAB, "hidden_size": D, "num_hidden_layers": 2, "state_size": STATE, "conv_kernel": CONV, "expand": 2,
+             "intermediate_size": INNER, "time_step_rank": RANK, "use_bias": False, "use_conv_bias": True, "layer_norm_epsilon": 1e-5, "residual_in_fp32": True, "bos_token_id": 0, "eos_token_id": 0}
+    save_hf("hf_mamba", build([[MAMBA()], [MAMBA()]]), mamba, mixer_norm="norm")
+
+
+if __name__ == "__main__":
+    shutil.rmtree(HERE, ignore_errors=True)
+    microsoft()
+    hugging_face()
+    print(sum(os.path.getsize(os.path.join(r, f)) for r, _, fs in os.walk(HERE) for f in fs) // 1024, "KB")
