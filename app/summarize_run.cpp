@@ -250,7 +250,7 @@ int SummarizeRun::run() {
         if (!options_.save_state.empty()) spdlog::info("saved as {}", visible_line(options_.save_state));
         return interrupt_status();
     }
-    if (reader_ && reader_->tokens() == 0 && earlier_.empty() && input_.read_bytes() == 0) {
+    if (input_.read_bytes() == 0 && !(reader_ && reader_->tokens() > 0)) {
         throw UsageError("there is nothing to read: the text is empty");
     }
     print_all(true, tokens());

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <unordered_set>
 
+#include "engine/byte_codec.h"
 #include "engine/text_stream.h"
 #include "engine/textrank.h"
 
@@ -14,9 +16,34 @@ namespace {
 constexpr int64_t kLeastWords = 8, kMostWords = 40;  // of a candidate
 constexpr int64_t kSectionWords = 150;               // of what goes up a level
 constexpr size_t kTried = 15;
-constexpr double kTextRank = 0.6, kOverlap = 0.6, kPosition = 0.5, kLikelihood = 0.5, kPositionScale = 5;
+constexpr double kTextRank = 0.6, kOverlap = 0.6, kPosition = 0.5, kLikelihood = 0.5, kHeading = 0.5;
+constexpr double kPositionScale = 5;
+constexpr int64_t kHeadingWords = 12;  // at most
+constexpr size_t kHeadings = 8;        // so many of the last ones count
 
 int64_t words_of(const std::string& text) { return static_cast<int64_t>(count_words(text)); }
+
+bool is_question(std::string_view text) {
+    size_t end = text.find_last_not_of("\"'");
+    text = text.substr(0, end + 1);
+    for (std::string_view closer : {"\u201d", "\u2019"}) {
+        if (text.ends_with(closer)) text.remove_suffix(closer.size());
+    }
+    return text.ends_with('?') || text.ends_with("\uff1f") || text.ends_with("\u061f");
+}
+
+// Somebody speaks: it begins with a quotation mark, or with half of a quotation.
+bool is_speech(std::string_view text) {
+    for (std::string_view mark : {"\"", "'", "\u201c", "\u2018", "\u201e", "\u00ab", "\u300c"}) {
+        if (text.starts_with(mark)) return true;
+    }
+    auto count = [&](std::string_view mark) {
+        size_t n = 0;
+        for (size_t at = text.find(mark); at != std::string_view::npos; at = text.find(mark, at + mark.size())) ++n;
+        return n;
+    };
+    return count("\"") % 2 == 1 || count("\u201c") != count("\u201d") || count("\u300c") != count("\u300d");
+}
 
 // A sentence across lines, as a reply would have it.
 std::string one_line(std::string_view text) {
@@ -80,13 +107,16 @@ std::vector<int32_t> Quote::request_ids(const Engine& engine, const std::string&
 // Sentences as they should be. Tokens are bounded as well as words, so that every level is shorter than the one below.
 bool Quote::is_candidate(const Piece& piece) const {
     int64_t words = words_of(piece.part.text);
-    return piece.ended && words >= kLeastWords && words <= kMostWords && piece.tokens <= options_.section_tokens / 4;
+    return piece.ended && words >= kLeastWords && words <= kMostWords && piece.tokens <= options_.section_tokens / 4 &&
+           !is_question(piece.part.text) && !is_speech(piece.part.text);
 }
 
-// Where a section has no such sentences: those that end with an end mark, else all that fit.
+// Each text once. Where a section has no such sentences: those that end with an end mark, else all that fit.
 Summarizer::Section Quote::candidates(Section&& section, int64_t most_words, int64_t most_tokens) const {
     Section good, ended, rest;
+    std::unordered_set<std::string> seen;
     for (Piece& piece : section) {
+        if (!seen.insert(piece.part.text).second) continue;
         if (is_candidate(piece)) {
             good.push_back(std::move(piece));
         } else if (!piece.name && words_of(piece.part.text) <= most_words && piece.tokens <= most_tokens) {
@@ -117,21 +147,57 @@ void Quote::score(Section& section) {
     score(pieces);
 }
 
+// The share of its stems that the last headings have.
+double Quote::weigh(const Piece& piece) const {
+    std::vector<std::string> stems = stems_.of(piece.part.text);
+    std::sort(stems.begin(), stems.end());
+    stems.erase(std::unique(stems.begin(), stems.end()), stems.end());
+    auto in_headings = [&](const std::string& stem) {
+        return std::any_of(headings_.begin(), headings_.end(), [&](const std::vector<std::string>& heading) {
+            return std::find(heading.begin(), heading.end(), stem) != heading.end();
+        });
+    };
+    auto n = std::count_if(stems.begin(), stems.end(), in_headings);
+    return stems.empty() ? 0.0 : static_cast<double>(n) / static_cast<double>(stems.size());
+}
+
+void Quote::pass(const Piece& piece) {
+    bool heading = piece.new_paragraph && !piece.ended && !piece.name && words_of(piece.part.text) <= kHeadingWords;
+    if (!heading) return;
+    headings_.push_back(stems_.of(piece.part.text));
+    if (headings_.size() > kHeadings) headings_.pop_front();
+}
+
+void Quote::save_passed(ByteWriter& w) const {
+    w.put<uint64_t>(headings_.size());
+    for (const std::vector<std::string>& heading : headings_) w.put(heading);
+}
+
+void Quote::resume_passed(ByteReader& r) {
+    uint64_t n = 0;
+    r.get(n);
+    if (n > kHeadings) r.fail("numbers that no summary has");
+    headings_.assign(n, {});
+    for (std::vector<std::string>& heading : headings_) r.get(heading);
+}
+
 std::vector<double> Quote::rank(const Section& candidates) const {
     std::vector<Stems> stems;
-    std::vector<double> position, likelihood;
+    std::vector<double> position, likelihood, heading;
     for (const Piece& piece : candidates) {
         stems.push_back(stems_.of(piece.part.text));
         position.push_back(std::exp(-static_cast<double>(position.size()) / kPositionScale));
         likelihood.push_back(piece.score.value_or(0));
+        heading.push_back(piece.weight);
     }
     std::vector<double> cosine = standardised(textrank_cosine(stems)), overlap = standardised(textrank_overlap(stems));
     position = standardised(position);
     likelihood = standardised(likelihood);
+    heading = standardised(heading);
     std::vector<double> scores;
     for (size_t i = 0; i < candidates.size(); ++i) {
         scores.push_back(kTextRank * cosine[i] + kOverlap * overlap[i] + kPosition * position[i] +
-                         kLikelihood * likelihood[i]);
+                         kLikelihood * likelihood[i] + kHeading * heading[i]);
     }
     return scores;
 }

@@ -1,5 +1,6 @@
 // A summary by quotation: the text's own key sentences (docs/summaries.md has the recipe and what it is worth).
 #pragma once
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,11 +26,16 @@ class Quote : public Summarizer {
   protected:
     std::optional<Section> reduce(Section section, bool last, const OnToken& on_token) override;
     void score(Section& section) override;
+    double weigh(const Piece& piece) const override;
+    void pass(const Piece& piece) override;
+    void save_passed(ByteWriter& w) const override;
+    void resume_passed(ByteReader& r) override;
 
   private:
     Recipe recipe_;
     WordStems stems_;
     std::unique_ptr<ReplyScorer> scorer_;
+    std::deque<std::vector<std::string>> headings_;  // the stems of the last ones passed
 
     Section candidates(Section&& section, int64_t most_words, int64_t most_tokens) const;
     bool is_candidate(const Piece& piece) const;

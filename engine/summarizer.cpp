@@ -32,10 +32,14 @@ void Summarizer::push(std::string_view bytes) { split(bytes, false); }
 
 void Summarizer::split(std::string_view bytes, bool last) {
     auto take = [&](Sentence&& s) {
-        int64_t before = tokens_;
-        add(levels_, 0, piece_of(std::move(s)));
-        if (options_.every > 0 && tokens_ / options_.every > before / options_.every) options_.at_every(tokens_);
+        int64_t before = read_.tokens;
+        Piece piece = piece_of(std::move(s), read_);
+        pass(piece);
+        add(levels_, 0, std::move(piece));
+        int64_t every = options_.every;
+        if (every > 0 && read_.tokens / every > before / every) options_.at_every(read_.tokens);
     };
+    rest_ = {};
     if (!mark_skipped_) {
         constexpr std::string_view kMark = "\xEF\xBB\xBF";
         begin_ += bytes;
@@ -53,17 +57,22 @@ void Summarizer::split(std::string_view bytes, bool last) {
     if (last) splitter_.finish(take);
 }
 
-Summarizer::Piece Summarizer::piece_of(Sentence&& sentence) {
+Summarizer::Piece Summarizer::piece_of(Sentence&& sentence, Counts& counts) const {
     Piece piece;
     int64_t invalid = 0, spaces = 0;
     piece.tokens = static_cast<int64_t>(tokenizer_.encode(clean_text(sentence.text, &invalid, &spaces)).size());
-    changes_.invalid_bytes += invalid;
-    changes_.replaced_spaces += spaces;
+    counts.invalid_bytes += invalid;
+    counts.replaced_spaces += spaces;
     piece.ended = sentence.ended;
     piece.new_paragraph = sentence.new_paragraph;
     piece.part = {std::move(sentence.text), true, n_files_ > 0 ? n_files_ - 1 : 0, sentence.offset};
-    tokens_ += piece.tokens;
+    piece.weight = weigh(piece);
+    counts.tokens += piece.tokens;
     return piece;
+}
+
+TextChanges Summarizer::changes() const {
+    return {read_.invalid_bytes + rest_.invalid_bytes, read_.replaced_spaces + rest_.replaced_spaces, 0};
 }
 
 // ---- levels ----------------------------------------------------------------------------------------------------
@@ -92,13 +101,10 @@ std::optional<std::vector<SummaryPart>> Summarizer::summary(bool all, const OnTo
     std::vector<Level> levels = levels_;
     if (all) {
         SentenceSplitter splitter = splitter_;
-        TextChanges changes = changes_;
-        int64_t tokens = tokens_;
-        auto take = [&](Sentence&& s) { add(levels, 0, piece_of(std::move(s))); };
+        rest_ = {};
+        auto take = [&](Sentence&& s) { add(levels, 0, piece_of(std::move(s), rest_)); };
         splitter.push(begin_, take);
         splitter.finish(take);
-        changes_ = changes;
-        tokens_ = tokens;
     }
     for (size_t level = 0;; ++level) {
         bool last = true;
@@ -128,6 +134,7 @@ void put_value(ByteWriter& w, const Summarizer::Piece& p) {
     w.put(p.new_paragraph);
     w.put(p.name);
     w.put(p.tokens);
+    w.put(p.weight);
     w.put(p.score.has_value());
     w.put(p.score.value_or(0));
 }
@@ -143,6 +150,7 @@ void get_value(ByteReader& r, Summarizer::Piece& p) {
     r.get(p.new_paragraph);
     r.get(p.name);
     r.get(p.tokens);
+    r.get(p.weight);
     r.get(scored);
     r.get(score);
     if (p.tokens < 0 || p.tokens > INT32_MAX) r.fail("a sentence of " + std::to_string(p.tokens) + " tokens");
@@ -158,9 +166,10 @@ std::string Summarizer::save() const {
     w.put(n_files_);
     w.put(mark_skipped_);
     w.put(begin_);
-    w.put(tokens_);
+    w.put(read_.tokens);
     w.put<uint64_t>(levels_.size());
     for (const Level& level : levels_) w.put(level.section);
+    save_passed(w);
     return std::move(w.bytes);
 }
 
@@ -175,9 +184,9 @@ void Summarizer::resume(const std::string& saved, const std::string& where) {
     r.get(n_files_);
     r.get(mark_skipped_);
     r.get(begin_);
-    r.get(tokens_);
+    r.get(read_.tokens);
     r.get(n_levels);
-    if (n_levels > 64 || newlines < 0 || tokens_ < 0) r.fail("numbers that no summary has");
+    if (n_levels > 64 || newlines < 0 || read_.tokens < 0) r.fail("numbers that no summary has");
     s.newlines = newlines;
     splitter_.resume(std::move(s));
     levels_.assign(n_levels, {});
@@ -185,6 +194,7 @@ void Summarizer::resume(const std::string& saved, const std::string& where) {
         r.get(level.section);
         for (const Piece& piece : level.section) level.tokens += piece.tokens;
     }
+    resume_passed(r);
     r.end();
 }
 

@@ -15,6 +15,9 @@
 
 namespace samba {
 
+class ByteWriter;
+class ByteReader;
+
 // A sentence of the text, as it stands there; or text that the model wrote.
 struct SummaryPart {
     std::string text;
@@ -41,8 +44,9 @@ class Summarizer {
     // Reading can go on afterwards. Text that the model writes for it is given out as it comes. None: stopped.
     std::optional<std::vector<SummaryPart>> summary(bool all, const OnToken& on_token);
 
-    int64_t tokens() const { return tokens_; }
-    const TextChanges& changes() const { return changes_; }
+    // Of the sentences read so far; after a summary of all, the last one included.
+    int64_t tokens() const { return read_.tokens + rest_.tokens; }
+    TextChanges changes() const;
 
     // All that is needed to go on in another process, which throws FileError for what no save() gave.
     std::string save() const;
@@ -54,7 +58,9 @@ class Summarizer {
         bool new_paragraph = false;  // begins one
         bool name = false;           // of a file, no text of it
         int64_t tokens = 0;
-        std::optional<double> score;  // the method's own, which does not depend on the section
+        // The method's own, which do not depend on the section:
+        double weight = 0;            // from where it stands in the text
+        std::optional<double> score;  // from what it says, found when it is needed
     };
     using Section = std::vector<Piece>;
 
@@ -66,6 +72,11 @@ class Summarizer {
     virtual std::optional<Section> reduce(Section section, bool last, const OnToken& on_token) = 0;
     // Scores what a section has not scored yet, so that no copy of it has to.
     virtual void score(Section&) {}
+    // Each sentence of the text in its order: weighs it, then goes past it.
+    virtual double weigh(const Piece&) const { return 0; }
+    virtual void pass(const Piece&) {}
+    virtual void save_passed(ByteWriter&) const {}
+    virtual void resume_passed(ByteReader&) {}
 
   private:
     struct Level {
@@ -77,11 +88,13 @@ class Summarizer {
     uint64_t n_files_ = 0;
     bool mark_skipped_ = false;  // the file's byte order mark, if any, was looked for
     std::string begin_;          // its first bytes, until then
-    int64_t tokens_ = 0;
-    TextChanges changes_;
+    struct Counts {
+        int64_t tokens = 0, invalid_bytes = 0, replaced_spaces = 0;
+    };
+    Counts read_, rest_;  // rest_: of the sentence that was not finished when a summary of all was made
 
     void split(std::string_view bytes, bool last);
-    Piece piece_of(Sentence&& sentence);
+    Piece piece_of(Sentence&& sentence, Counts& counts) const;
     bool add(std::vector<Level>& levels, size_t level, Piece&& piece);
 };
 

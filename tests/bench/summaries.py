@@ -23,12 +23,16 @@ MOST_WORDS = 100
 KINDS = ("rouge1", "rouge2", "rougeL")
 
 
-def read_records(path, least, most):
-    """Records whose documents have so many words and whose references are more than a line."""
+def read_records(path, least, most, having, lacking):
+    """Records whose documents have so many words and whose references are more than a line and answer no question."""
     opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else open(path, encoding="utf-8")
     with opened as lines:
         for line in lines:
             record = json.loads(line)
+            if record.get("kind") == "meeting-span":  # a part of a meeting, summed up for a question
+                continue
+            if any(key not in record for key in having) or any(key in record for key in lacking):
+                continue
             if least <= len(record["document"].split()) <= most and len(record["summary"].split()) >= 30:
                 yield record
 
@@ -84,12 +88,14 @@ def main():
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--least", type=int, default=200, help="words of a document")
-    parser.add_argument("--most", type=int, default=2500)
+    parser.add_argument("--most", type=int, default=12000)
+    parser.add_argument("--having", action="append", default=[], metavar="KEY", help="only records with this key")
+    parser.add_argument("--lacking", action="append", default=[], metavar="KEY", help="only records without it")
     args = parser.parse_args()
 
     program, methods = args.program.split(), args.methods.split(",")
     generator = random.Random(args.seed)
-    records = list(read_records(args.data, args.least, args.most))
+    records = list(read_records(args.data, args.least, args.most, args.having, args.lacking))
     records = generator.sample(records, min(args.sample, len(records)))
     scorer = rouge_scorer.RougeScorer(KINDS, use_stemmer=True)
     scores = {}  # method: for each document [ROUGE-1, -2, -L]
@@ -97,7 +103,8 @@ def main():
         for method, text in summaries_of(program, record, methods, generator).items():
             found = scorer.score(record["summary"], text)
             scores.setdefault(method, []).append([100 * found[kind].fmeasure for kind in KINDS])
-        print(f"\r{i + 1} of {len(records)} documents", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{i + 1} of {len(records)} documents", end="", file=sys.stderr)
     print(file=sys.stderr)
 
     print(f"| method, {len(records)} documents | ROUGE-1 | ROUGE-2 | ROUGE-L | mean | against the lead |")

@@ -278,6 +278,41 @@ TEST_CASE("short texts and lists are quoted as far as they go", "[quote]") {
     CHECK(parts[0].text == "The old captain walks near the broken harbour every single day.");
 }
 
+TEST_CASE("what the last headings speak of is worth more", "[quote]") {
+    Engine engine(tiny_options());
+    // Four sentences that have nothing in common: without a heading the first one is taken, for its place.
+    std::string text =
+        "A quiet captain paints the golden window every evening. The cold river froze beneath an iron bridge tonight. "
+        "Seven soldiers brought letters through deep winter snow. Music filled every garden until the morning came.";
+    for (const char* heading : {"", "Bridges\n\n", "Letters and Snow\n\n"}) {
+        auto q = quote(engine, false, 1200, 9);
+        q->push(heading + text);
+        auto parts = *q->summary(true, {});
+        REQUIRE(parts.size() == 1);
+        std::string first = parts[0].text.substr(0, 5);
+        std::string expected = *heading == 0     ? "A qui"
+                               : *heading == 'B' ? "The c"
+                               : *heading == 'L' ? "Seven"
+                                                 : "Music";
+        CHECK(first == expected);
+    }
+}
+
+TEST_CASE("questions and halves of quotations are quoted only where there is nothing else", "[quote]") {
+    Engine engine(tiny_options());
+    std::string question = "Do you know where all of us are going this evening?";
+    std::string half = "\"I know that you are going to the harbour this evening.";
+    std::string good = "The old captain walked slowly to the harbour that evening.";
+    auto q = quote(engine, false);
+    q->push(question + " " + good + " " + half);
+    auto parts = *q->summary(true, {});
+    REQUIRE(parts.size() == 1);
+    CHECK(parts[0].text == good);
+    q = quote(engine, false);
+    q->push(question);
+    CHECK(q->summary(true, {})->at(0).text == question);
+}
+
 TEST_CASE("files have offsets of their own, and their names are not quoted", "[quote]") {
     Engine engine(tiny_options());
     std::string a = made_up_text(3, 1), b = made_up_text(3, 2);
