@@ -15,7 +15,7 @@ namespace {
 // The recipe's numbers.
 constexpr int64_t kLeastWords = 8, kMostWords = 40;  // of a candidate
 constexpr int64_t kSectionWords = 150;               // of what goes up a level
-constexpr size_t kTried = 15;
+constexpr size_t kTried = 15, kHeard = 20;
 constexpr double kTextRank = 0.6, kOverlap = 0.6, kPosition = 0.5, kLikelihood = 0.5, kHeading = 0.5;
 constexpr double kPositionScale = 5;
 constexpr int64_t kHeadingWords = 12;  // at most
@@ -69,14 +69,18 @@ std::vector<double> standardised(const std::vector<double>& values) {
     return z;
 }
 
-std::vector<size_t> pick(const std::vector<double>& scores, const std::vector<Costs>& costs, Costs most,
-                         size_t most_tried) {
+std::vector<size_t> best(const std::vector<double>& scores, size_t n) {
     std::vector<size_t> order(scores.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-    order.resize(std::min(order.size(), most_tried));
+    order.resize(std::min(order.size(), n));
+    return order;
+}
+
+std::vector<size_t> pick(const std::vector<double>& scores, const std::vector<Costs>& costs, Costs most,
+                         size_t most_tried) {
     std::vector<size_t> taken;
-    for (size_t i : order) {
+    for (size_t i : best(scores, most_tried)) {
         if (costs[i].words > most.words || costs[i].tokens > most.tokens) continue;
         most.words -= costs[i].words;
         most.tokens -= costs[i].tokens;
@@ -112,39 +116,48 @@ bool Quote::is_candidate(const Piece& piece) const {
 }
 
 // Each text once. Where a section has no such sentences: those that end with an end mark, else all that fit.
-Summarizer::Section Quote::candidates(Section&& section, int64_t most_words, int64_t most_tokens) const {
-    Section good, ended, rest;
-    std::unordered_set<std::string> seen;
+std::vector<Summarizer::Piece*> Quote::candidates(Section& section, Costs most) const {
+    std::vector<Piece*> good, ended, rest;
+    std::unordered_set<std::string_view> seen;
     for (Piece& piece : section) {
         if (!seen.insert(piece.part.text).second) continue;
         if (is_candidate(piece)) {
-            good.push_back(std::move(piece));
-        } else if (!piece.name && words_of(piece.part.text) <= most_words && piece.tokens <= most_tokens) {
-            (piece.ended ? ended : rest).push_back(std::move(piece));
+            good.push_back(&piece);
+        } else if (!piece.name && words_of(piece.part.text) <= most.words && piece.tokens <= most.tokens) {
+            (piece.ended ? ended : rest).push_back(&piece);
         }
     }
-    return !good.empty() ? std::move(good) : !ended.empty() ? std::move(ended) : std::move(rest);
+    return !good.empty() ? good : !ended.empty() ? ended : rest;
 }
 
-void Quote::score(const std::vector<Piece*>& pieces) {
+// The model reads only the best that there are without it, which is what costs time; the others drop out.
+void Quote::hear_model(std::vector<Piece*>& pieces, std::vector<double>& scores, size_t most_heard) {
     if (!scorer_) return;
+    std::vector<size_t> heard = best(scores, most_heard);
+    std::sort(heard.begin(), heard.end());
     std::vector<Piece*> unscored;
     std::vector<std::vector<int32_t>> texts;
-    for (Piece* piece : pieces) {
-        if (piece->score) continue;
-        unscored.push_back(piece);
-        texts.push_back(tokenizer_.encode(one_line(clean_text(piece->part.text))));
+    for (size_t i : heard) {
+        if (pieces[i]->score) continue;
+        unscored.push_back(pieces[i]);
+        texts.push_back(tokenizer_.encode(one_line(clean_text(pieces[i]->part.text))));
     }
-    std::vector<double> scores = scorer_->score(texts);
-    for (size_t i = 0; i < unscored.size(); ++i) unscored[i]->score = scores[i];
+    std::vector<double> found = scorer_->score(texts), likelihood;
+    for (size_t i = 0; i < unscored.size(); ++i) unscored[i]->score = found[i];
+    for (size_t i : heard) likelihood.push_back(*pieces[i]->score);
+    likelihood = standardised(likelihood);
+    for (size_t i = 0; i < heard.size(); ++i) {
+        pieces[i] = pieces[heard[i]];
+        scores[i] = scores[heard[i]] + kLikelihood * likelihood[i];
+    }
+    pieces.resize(heard.size());
+    scores.resize(heard.size());
 }
 
 void Quote::score(Section& section) {
-    std::vector<Piece*> pieces;
-    for (Piece& piece : section) {
-        if (is_candidate(piece)) pieces.push_back(&piece);
-    }
-    score(pieces);
+    std::vector<Piece*> pieces = candidates(section, {most_of(false).words, options_.section_tokens / 4});
+    std::vector<double> scores = rank(pieces);
+    hear_model(pieces, scores, kHeard);
 }
 
 // The share of its stems that the last headings have.
@@ -181,44 +194,41 @@ void Quote::resume_passed(ByteReader& r) {
     for (std::vector<std::string>& heading : headings_) r.get(heading);
 }
 
-std::vector<double> Quote::rank(const Section& candidates) const {
+// By words and places alone.
+std::vector<double> Quote::rank(const std::vector<Piece*>& pieces) const {
     std::vector<Stems> stems;
-    std::vector<double> position, likelihood, heading;
-    for (const Piece& piece : candidates) {
-        stems.push_back(stems_.of(piece.part.text));
+    std::vector<double> position, heading;
+    for (const Piece* piece : pieces) {
+        stems.push_back(stems_.of(piece->part.text));
         position.push_back(std::exp(-static_cast<double>(position.size()) / kPositionScale));
-        likelihood.push_back(piece.score.value_or(0));
-        heading.push_back(piece.weight);
+        heading.push_back(piece->weight);
     }
     std::vector<double> cosine = standardised(textrank_cosine(stems)), overlap = standardised(textrank_overlap(stems));
     position = standardised(position);
-    likelihood = standardised(likelihood);
     heading = standardised(heading);
     std::vector<double> scores;
-    for (size_t i = 0; i < candidates.size(); ++i) {
+    for (size_t i = 0; i < pieces.size(); ++i) {
         scores.push_back(kTextRank * cosine[i] + kOverlap * overlap[i] + kPosition * position[i] +
-                         kLikelihood * likelihood[i] + kHeading * heading[i]);
+                         kHeading * heading[i]);
     }
     return scores;
 }
 
+Costs Quote::most_of(bool last) const {
+    if (last) return {recipe_.words, INT64_MAX};
+    return {std::min(kSectionWords, options_.section_tokens / 4), options_.section_tokens / 2};
+}
+
 std::optional<Summarizer::Section> Quote::reduce(Section section, bool last, const OnToken&) {
-    Costs most{std::min(kSectionWords, options_.section_tokens / 4), options_.section_tokens / 2};
-    size_t tried = kTried;
-    if (last) {
-        most = {recipe_.words, INT64_MAX};
-        tried = std::max(kTried, static_cast<size_t>(recipe_.words) * kTried / 100);
-    }
-    section = candidates(std::move(section), most.words, options_.section_tokens / 4);
-    std::vector<Piece*> pieces;
+    Costs most = most_of(last);
+    size_t tried = last ? std::max(kTried, static_cast<size_t>(recipe_.words) * kTried / 100) : kTried;
+    std::vector<Piece*> pieces = candidates(section, {most.words, options_.section_tokens / 4});
+    std::vector<double> scores = rank(pieces);
+    hear_model(pieces, scores, tried * kHeard / kTried);
     std::vector<Costs> costs;
-    for (Piece& piece : section) {
-        pieces.push_back(&piece);
-        costs.push_back({words_of(piece.part.text), piece.tokens});
-    }
-    score(pieces);
+    for (const Piece* piece : pieces) costs.push_back({words_of(piece->part.text), piece->tokens});
     Section taken;
-    for (size_t i : pick(rank(section), costs, most, tried)) taken.push_back(std::move(section[i]));
+    for (size_t i : pick(scores, costs, most, tried)) taken.push_back(std::move(*pieces[i]));
     return taken;
 }
 

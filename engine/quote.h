@@ -11,6 +11,10 @@
 
 namespace samba {
 
+struct Costs {
+    int64_t words, tokens;
+};
+
 class Quote : public Summarizer {
   public:
     struct Recipe {
@@ -37,20 +41,21 @@ class Quote : public Summarizer {
     std::unique_ptr<ReplyScorer> scorer_;
     std::deque<std::vector<std::string>> headings_;  // the stems of the last ones passed
 
-    Section candidates(Section&& section, int64_t most_words, int64_t most_tokens) const;
+    std::vector<Piece*> candidates(Section& section, Costs most) const;
     bool is_candidate(const Piece& piece) const;
-    void score(const std::vector<Piece*>& pieces);
-    std::vector<double> rank(const Section& candidates) const;
+    std::vector<double> rank(const std::vector<Piece*>& pieces) const;
+    void hear_model(std::vector<Piece*>& pieces, std::vector<double>& scores, size_t most_heard);
+    Costs most_of(bool last) const;
 };
 
 // (v - mean) / deviation of each; zeros where all are alike.
 std::vector<double> standardised(const std::vector<double>& values);
 
+// The indices of the n best, the best one first.
+std::vector<size_t> best(const std::vector<double>& scores, size_t n);
+
 // The indices of what is taken, ascending: by score, what fits into that many words and tokens, of the `most_tried`
 // best.
-struct Costs {
-    int64_t words, tokens;
-};
 std::vector<size_t> pick(const std::vector<double>& scores, const std::vector<Costs>& costs, Costs most,
                          size_t most_tried);
 

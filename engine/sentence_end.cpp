@@ -260,7 +260,8 @@ std::optional<SentenceEnd> end_at_line_break(const Ahead& text, size_t at, bool 
     SentenceEnd end{at, false, false};
     if (next.newlines > 1 || next.code == 0) return end;
     end.heading = true;
-    if (begins_item(text, next.at)) return end;
+    bool marked_heading = first_line && text.at(0).code == '#';  // Markdown
+    if (marked_heading || begins_item(text, next.at)) return end;
     bool new_start = is_upper(next.code) || is_opener(next.code) || (next.code >= '0' && next.code <= '9');
     bool closed = is_word_character(before) || is_closer(before) || before == ':';
     if (first_line && columns <= kHeadingColumns && new_start && closed) return end;

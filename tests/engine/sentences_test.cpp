@@ -76,6 +76,8 @@ TEST_CASE("paragraphs, headings and list items end where they end", "[sentences]
     CHECK_FALSE(all[2].ended);
     CHECK(split("Introduction\nThe cell is the unit of life. It divides.\nSummary\nCells live.") ==
           Texts{"Introduction", "The cell is the unit of life.", "It divides.", "Summary", "Cells live."});
+    CHECK(split("## how it is done\nkernels do it. They are quick.") ==
+          Texts{"## how it is done", "kernels do it.", "They are quick."});
     CHECK(split("Needed:\n- two eggs\n- some flour\nMix them.") ==
           Texts{"Needed:", "- two eggs", "- some flour", "Mix them."});
     // A hard-wrapped line is no heading.
