@@ -2,6 +2,8 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/App.hpp>
+#include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "app/bench.h"
@@ -45,6 +47,21 @@ struct MachineLimits {
         bytes_per_s = std::max(bytes_per_s, measure_read_bandwidth(pool));
         Peaks now = measure_peaks(pool);
         peaks = {std::max(peaks.f32, now.f32), std::max(peaks.bf16, now.bf16), std::max(peaks.int8, now.int8)};
+    }
+    // Of a device: bytes read and written by copies in its own memory, if it has room for them.
+    void measure(Backend& device) try {
+        constexpr size_t kBytes = size_t{1} << 29;
+        constexpr int kCopies = 8;
+        Buffer from = device.allocate(kBytes), to = device.allocate(kBytes);
+        for (int i = 0; i < 4; ++i) {
+            char byte = 0;
+            auto start = std::chrono::steady_clock::now();
+            for (int k = 0; k < kCopies; ++k) device.copy(to.data(), from.data(), kBytes);
+            device.read(&byte, to.data(), 1);  // waits for them
+            double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+            bytes_per_s = std::max(bytes_per_s, 2.0 * kCopies * kBytes / seconds);
+        }
+    } catch (const MemoryError&) {
     }
     // The best that the machine has for weights of that type.
     double operations_per_s(DType type) const {
@@ -163,7 +180,8 @@ int run(const Options& o, const CommonOptions& common) {
     MachineLimits limits;
     auto measure_limits = [&](uint64_t done) {
         progress.update(done, "the machine's limits");
-        if (on_cpu && !interrupted()) limits.measure(static_cast<int>(common.threads));
+        if (interrupted()) return;
+        on_cpu ? limits.measure(static_cast<int>(common.threads)) : limits.measure(engine->backend());
     };
     measure_limits(0);
     Bench bench(*engine);

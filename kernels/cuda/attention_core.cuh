@@ -163,9 +163,13 @@ __device__ __forceinline__ void attention_weigh(const AttentionShared<S>& s, int
     }
 }
 
-__device__ __forceinline__ int ring_row(int64_t position, int64_t n_rows) {
-    if (position >> 32 == 0) return static_cast<int>(static_cast<uint32_t>(position) % static_cast<uint32_t>(n_rows));
+// 64-bit division is slow, and long: kept out of the kernels' way.
+static __device__ __noinline__ int ring_row_far(int64_t position, int64_t n_rows) {
     return static_cast<int>(position % n_rows);
+}
+__device__ __forceinline__ int ring_row(int64_t position, int64_t n_rows) {
+    if (position >> 32 != 0) return ring_row_far(position, n_rows);
+    return static_cast<int>(static_cast<uint32_t>(position) % static_cast<uint32_t>(n_rows));
 }
 
 inline float attention_scale(int head_dim) { return 1.4426950408889634f / sqrtf(static_cast<float>(head_dim)); }

@@ -1,6 +1,6 @@
-// Decode attention: a block takes 64 rows of a slot's ring (a few times 64 where the ring is long) for one kv head and
-// all queries that read it, and appends the run's own rows that lie there. The last block of a run and kv head to end
-// combines the blocks' sums, in the order of the ring; a block without a visible key counts for nothing.
+// Decode attention: a block takes 64 or 128 rows of a slot's ring (a few times that where the ring is long) for one kv
+// head and all queries that read it, and appends the run's own rows that lie there. The last block of a run and kv head
+// to end combines the blocks' sums, in a fixed order; a block without a visible key counts for nothing.
 #include <algorithm>
 #include <climits>
 #include <type_traits>
@@ -13,8 +13,16 @@ namespace {
 
 constexpr int kMaxSplits = 64;
 
-int ring_blocks(int64_t ring_rows) { return std::max(1, static_cast<int>((ring_rows + kKeyBlock - 1) / kKeyBlock)); }
-int blocks_per_split(int64_t ring_rows) { return (ring_blocks(ring_rows) + kMaxSplits - 1) / kMaxSplits; }
+// A ring cut into blocks of so many rows, and those shared by the splits.
+struct Cut {
+    int blocks, per_split, splits;
+    Cut(int64_t ring_rows, int keys)
+        : blocks(std::max(1, static_cast<int>((ring_rows + keys - 1) / keys))),
+          per_split((blocks + kMaxSplits - 1) / kMaxSplits),
+          splits((blocks + per_split - 1) / per_split) {}
+};
+// Rows of a block on tensor cores: fewer where heads are so wide that shared memory would not hold them.
+constexpr int tensor_keys(int head_dim) { return head_dim > 128 ? 64 : 128; }
 
 struct Args {
     const DeviceRun* runs;  // of the launch's first run on
@@ -24,7 +32,8 @@ struct Args {
     int n_heads, group, head_dim, blocks_per_split, first_row;
     bool one_buffer;
     float scale;
-    float* partial;  // (rows, n_heads, splits, head_dim + 2): sums, maximum, sum of weights
+    float* partial;  // (rows, n_heads, splits, head_dim): sums
+    float2* stats;   // (rows, n_heads, splits): maximum, sum of weights
     int* done;       // (runs, kv heads): blocks that have ended; zero between launches
     void* y;
     int64_t y_stride;
@@ -34,12 +43,12 @@ struct Args {
 
 // Which positions the ring's rows hold once the run's rows are in it, and who sees them.
 struct Place {
-    int64_t last;  // the run's last position
+    int last;  // the run's last position, as far as it matters
     int newest, n_rows, window, run_rows;
 
     __device__ __forceinline__ Place(const Args& a, const DeviceRun& run)
-        : last(run.position + run.n_rows - 1),
-          newest(ring_row(last, a.ring.n_rows)),
+        : last(static_cast<int>(min(run.position + run.n_rows - 1, int64_t{INT_MAX - 1}))),
+          newest(ring_row(run.position + run.n_rows - 1, a.ring.n_rows)),
           n_rows(static_cast<int>(a.ring.n_rows)),
           window(a.ring.window == 0 ? INT_MAX : static_cast<int>(a.ring.window)),
           run_rows(run.n_rows) {}
@@ -91,50 +100,79 @@ __device__ __forceinline__ void load_rows(const Args& a, const DeviceRun& run, c
     cp_async_commit();
 }
 
-// y of a run's queries of one kv head from the splits, in order; by all threads of the last block.
-__device__ void combine(const Args& a, const DeviceRun& run, int kv_head, int n_queries, int n_splits, float* weights) {
-    const int lane = threadIdx.x & 31, size = a.head_dim + 2;
-    const auto partial_of = [&](int query) {
-        const int64_t row = run.first_row - a.first_row + query / a.group;
-        return a.partial + (row * a.n_heads + kv_head * a.group + query % a.group) * n_splits * size;
-    };
-    float* totals = weights + kCoreQueries * kMaxSplits;
+// Where a query's split puts its sums and its maximum.
+__device__ __forceinline__ int64_t partial_of(const Args& a, const DeviceRun& run, int kv_head, int query) {
+    const int64_t row = run.first_row - a.first_row + query / a.group;
+    return (row * a.n_heads + kv_head * a.group + query % a.group) * gridDim.x;
+}
+
+struct CombineShared {
+    float weights[kCoreQueries][kMaxSplits];
+};
+constexpr size_t combine_bytes(int head_dim, int n_warps) {
+    return sizeof(float) * static_cast<size_t>(n_warps * kCoreQueries * head_dim);
+}
+
+// y of a run's queries of one kv head from the splits, in an order that depends on their number alone; by all threads
+// of the last block: a warp adds up every kWarps-th split. sums (kWarps, kCoreQueries, head_dim): room in shared
+// memory.
+template <int kWarps>
+__device__ void combine(const Args& a, const DeviceRun& run, int kv_head, int n_queries, int n_splits,
+                        CombineShared& shared, float* sums) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head_dim = a.head_dim;
     for (int chunk = 0; chunk < n_queries; chunk += kCoreQueries) {
         const int n = min(kCoreQueries, n_queries - chunk);
         __syncthreads();
-        for (int q = threadIdx.x / 32; q < n; q += kCoreThreads / 32) {
-            const float* from = partial_of(chunk + q) + a.head_dim;
-            const bool second = lane + 32 < n_splits;
-            const float m0 = lane < n_splits ? __ldcg(from + lane * size) : kNoKey,
-                        m1 = second ? __ldcg(from + (lane + 32) * size) : kNoKey,
-                        s0 = lane < n_splits ? __ldcg(from + lane * size + 1) : 0.0f,
-                        s1 = second ? __ldcg(from + (lane + 32) * size + 1) : 0.0f;
-            const float max = warp_max(fmaxf(m0, m1));
-            const float w0 = m0 == kNoKey ? 0.0f : exp2_fast(m0 - max), w1 = m1 == kNoKey ? 0.0f : exp2_fast(m1 - max);
-            const float total = warp_sum(w0 * s0 + w1 * s1);
-            weights[q * kMaxSplits + lane] = w0, weights[q * kMaxSplits + lane + 32] = w1;
-            if (lane == 0) totals[q] = total > 0 ? 1.0f / total : 0.0f;
+#pragma unroll 1
+        for (int q = warp; q < n; q += kWarps) {
+            const float2* from = a.stats + partial_of(a, run, kv_head, chunk + q);
+            const float2 none = make_float2(kNoKey, 0.0f);
+            const float2 s0 = lane < n_splits ? __ldcg(from + lane) : none,
+                         s1 = lane + 32 < n_splits ? __ldcg(from + lane + 32) : none;
+            const float max = warp_max(fmaxf(s0.x, s1.x));
+            const float w0 = s0.x == kNoKey ? 0.0f : exp2_fast(s0.x - max),
+                        w1 = s1.x == kNoKey ? 0.0f : exp2_fast(s1.x - max);
+            const float total = warp_sum(w0 * s0.y + w1 * s1.y), scale = total > 0 ? 1.0f / total : 0.0f;
+            shared.weights[q][lane] = w0 * scale, shared.weights[q][lane + 32] = w1 * scale;
         }
         __syncthreads();
-        for (int i = threadIdx.x; i < n * a.head_dim; i += kCoreThreads) {
-            const int q = i / a.head_dim, d = i % a.head_dim, query = chunk + q;
-            const float* from = partial_of(query) + d;
+        const int columns = head_dim / 4;
+#pragma unroll 2
+        for (int i = lane; i < n * columns; i += 32) {
+            const int q = i / columns, column = i % columns;
+            const auto* from =
+                reinterpret_cast<const float4*>(a.partial + partial_of(a, run, kv_head, chunk + q) * head_dim) + column;
+            float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+            for (int j = 0; j < kMaxSplits / kWarps; j++) {  // without a loop: all loads are under way at once
+                const int s = warp + kWarps * j;
+                if (s >= n_splits) continue;
+                const float4 v = __ldcg(from + s * columns);
+                const float w = shared.weights[q][s];
+                sum.x = fmaf(w, v.x, sum.x), sum.y = fmaf(w, v.y, sum.y);
+                sum.z = fmaf(w, v.z, sum.z), sum.w = fmaf(w, v.w, sum.w);
+            }
+            *reinterpret_cast<float4*>(sums + warp * kCoreQueries * head_dim + 4 * i) = sum;
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < n * head_dim; i += kWarps * 32) {
+            const int q = i / head_dim, d = i % head_dim, query = chunk + q;
             float v = 0;
-#pragma unroll 16
-            for (int s = 0; s < n_splits; s++) v = fmaf(weights[q * kMaxSplits + s], __ldcg(from + s * size), v);
-            v *= totals[q];
+#pragma unroll
+            for (int way = 0; way < kWarps; way++) v += sums[way * kCoreQueries * head_dim + i];
             if (a.round_f16) v = to_float(from_float<half>(v));
             if (a.round_bf16) v = to_float(from_float<bfloat>(v));
             const int64_t row = run.first_row + query / a.group;
             const int head = kv_head * a.group + query % a.group;
-            store_as(a.y_type, a.y, row * a.y_stride + head * a.head_dim + d, v);
+            store_as(a.y_type, a.y, row * a.y_stride + head * head_dim + d, v);
         }
     }
 }
 
 // The last block of a run and kv head combines them all.
+template <int kWarps>
 __device__ void finish(const Args& a, const DeviceRun& run, int kv_head, int n_queries) {
-    __shared__ float weights[kCoreQueries * (kMaxSplits + 1)];
+    __shared__ CombineShared shared;
     __shared__ bool is_last;
     __threadfence();
     __syncthreads();
@@ -146,7 +184,7 @@ __device__ void finish(const Args& a, const DeviceRun& run, int kv_head, int n_q
     __syncthreads();
     if (!is_last) return;
     __threadfence();
-    combine(a, run, kv_head, n_queries, gridDim.x, weights);
+    combine<kWarps>(a, run, kv_head, n_queries, gridDim.x, shared, dynamic_shared<float>());
 }
 
 template <class R, class Q, int kDims>
@@ -157,7 +195,7 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
     const AttentionShared<S> s(dynamic_shared(), a.head_dim, a.one_buffer);
     const DeviceRun run = a.runs[blockIdx.z];
     const Place place(a, run);
-    const int kv_head = blockIdx.y, n_queries = a.group * run.n_rows, per_row = a.n_heads * gridDim.x;
+    const int kv_head = blockIdx.y, n_queries = a.group * run.n_rows;
     const int first_block = blockIdx.x * a.blocks_per_split;
     for (int chunk = 0; chunk < n_queries; chunk += kCoreQueries) {
         __syncthreads();
@@ -193,40 +231,27 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
         }
         __syncthreads();
         for (int q = 0; q < kCoreQueries && chunk + q < n_queries; q++) {
-            const int64_t row = run.first_row - a.first_row + (chunk + q) / a.group;
-            const int head = kv_head * a.group + (chunk + q) % a.group;
-            float* out = a.partial + (row * per_row + head * gridDim.x + blockIdx.x) * (a.head_dim + 2);
+            const int64_t at = partial_of(a, run, kv_head, chunk + q) + blockIdx.x;
+            float* out = a.partial + at * a.head_dim;
 #pragma unroll
             for (int i = 0; i < kDims; i++) {
                 const int d = threadIdx.x + kCoreThreads * i;
                 if (d < a.head_dim) out[d] = acc[i][q];
             }
-            if (threadIdx.x == 0) out[a.head_dim] = s.max[q], out[a.head_dim + 1] = s.sum[q];
+            if (threadIdx.x == 0) a.stats[at] = make_float2(s.max[q], s.sum[q]);
         }
     }
-    finish(a, run, kv_head, n_queries);
+    finish<kCoreThreads / 32>(a, run, kv_head, n_queries);
 }
 
-// Sixteen queries in shared memory, and what they make of 64 keys.
-template <class S>
+// Sixteen queries, a block of keys and values in shared memory, the weights that they make, and what the warps tell
+// each other. A warp has 16 of the keys.
+template <class S, int kDim>
 struct TensorShared {
-    static constexpr int kQueries = 16, kWeights = kKeyBlock + 8;  // rows start in different banks
-    S *k, *v, *q, *p;                                              // p (16, kWeights)
-    float *scores, *max, *sum, *change;                            // scores (16, kWeights)
-    int stride;
-
-    __device__ TensorShared(unsigned char* base, int head_dim) : stride(head_dim + 8) {
-        k = reinterpret_cast<S*>(base);
-        v = k + kKeyBlock * stride;
-        q = v + kKeyBlock * stride;
-        p = q + kQueries * stride;
-        scores = reinterpret_cast<float*>(p + kQueries * kWeights);
-        max = scores + kQueries * kWeights, sum = max + kQueries, change = sum + kQueries;
-    }
-    static size_t bytes(int head_dim) {
-        return sizeof(S) * ((2 * kKeyBlock + kQueries) * (head_dim + 8) + kQueries * kWeights) +
-               sizeof(float) * (kQueries * kWeights + 3 * kQueries);
-    }
+    static constexpr int kQueries = 16, kKeys = tensor_keys(kDim), kWarps = kKeys / 16, kThreads = 32 * kWarps;
+    static constexpr int kStride = kDim + 8, kWeights = kKeys + 8;  // rows start in different banks
+    S k[kKeys * kStride], v[kKeys * kStride], q[kQueries * kStride], p[kQueries * kWeights];
+    float max[kWarps][kQueries], sum[kWarps][kQueries];
 };
 
 __device__ __forceinline__ void mma(half, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -235,132 +260,229 @@ __device__ __forceinline__ void mma(half, float (&c)[4], const uint32_t (&a)[4],
 __device__ __forceinline__ void mma(bfloat, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     mma_bf16(c, a[0], a[1], a[2], a[3], b0, b1);
 }
+__device__ __forceinline__ uint32_t pack(half, float a, float b) { return pack_f16(a, b); }
+__device__ __forceinline__ uint32_t pack(bfloat, float a, float b) { return pack_bf16(a, b); }
 
-// scores[q][key]: a warp takes 16 keys.
-template <class S, class Visible>
-__device__ __forceinline__ void tensor_scores(const TensorShared<S>& s, int head_dim, float scale,
-                                              const Visible& visible) {
-    const int lane = threadIdx.x & 31, first = threadIdx.x / 32 * 16, inner = lane % 8;
+// Rows of keys and of values from the ring, but for the run's own rows; zeros where nobody sees them.
+template <class R, int kDim, class S = typename R::Value>
+__device__ __forceinline__ void load_ring(const Args& a, const DeviceRun& run, const Place& place, int kv_head,
+                                          int first, TensorShared<S, kDim>& s) {
+    constexpr int kParts = kDim / 8, kRowStep = TensorShared<S, kDim>::kThreads / kParts;
+    const int column = threadIdx.x % kParts * 8;
+    int64_t at = a.ring.offset(run.slot, kv_head, first + threadIdx.x / kParts);
+#pragma unroll 2
+    for (int row = threadIdx.x / kParts; row < s.kKeys; row += kRowStep, at += kRowStep * a.ring.row_bytes) {
+        const int age = place.age(first + row), to = row * s.kStride + column;
+        if (age >= 0 && age < place.run_rows) continue;
+        const bool visible = place.visible(0, age);
+        if constexpr (R::kPlain) {
+            cp_async<16>(s.k + to, a.ring.k + at + column * 2, visible);
+            cp_async<16>(s.v + to, a.ring.v + at + column * 2, visible);
+        } else if (visible) {
+            R::load(a.ring.k + at, column, s.k + to);
+            R::load(a.ring.v + at, column, s.v + to);
+        } else {
+            *reinterpret_cast<uint4*>(s.k + to) = *reinterpret_cast<uint4*>(s.v + to) = make_uint4(0, 0, 0, 0);
+        }
+    }
+}
+
+// The run's own rows among the block's: from the step to shared memory, and to the ring.
+template <class R, int kDim, class S = typename R::Value>
+__device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, const Place& place, int kv_head,
+                                         int first, bool append, TensorShared<S, kDim>& s) {
+    constexpr int kParts = kDim / 8;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < run.n_rows * kParts * 2; i += s.kThreads) {
+        const int age = i / (kParts * 2), column = i % kParts * 8;
+        const bool values = i / kParts & 1;
+        const int ring_at = place.newest >= age ? place.newest - age : place.newest - age + place.n_rows;
+        const int row = ring_at - first;
+        if (row < 0 || row >= s.kKeys) continue;
+        const S* from = static_cast<const S*>(values ? a.v : a.k) + kv_head * kDim +
+                        (run.first_row + (run.n_rows - 1 - age)) * a.stride;
+        char* ring = (values ? a.ring.v : a.ring.k) + a.ring.offset(run.slot, kv_head, ring_at);
+        R::store(from, column, append ? ring : nullptr, (values ? s.v : s.k) + row * s.kStride + column);
+    }
+}
+
+// The block's first rows on their way to L2 while the kernel before still runs. The table may not be this step's yet:
+// then its slot is another one, and nothing but time is lost.
+__device__ __forceinline__ void send_for_ring(const Args& a, const char* ring, int first, int keys) {
+    const int slot = __ldcg(&a.runs[blockIdx.z].slot), rows = min(keys, static_cast<int>(a.ring.n_rows) - first);
+    if (rows > 0) {
+        prefetch_l2(ring + a.ring.offset(slot, blockIdx.y, first), static_cast<uint32_t>(rows * a.ring.row_bytes));
+    }
+}
+
+// What a lane knows of its two queries, g and g + 8: which ages they see, and their softmax so far.
+struct TwoQueries {
+    int least_age[2];
+    uint32_t n_ages[2];
+    float max[2] = {kNoKey, kNoKey}, sum[2] = {0, 0};
+
+    __device__ __forceinline__ TwoQueries(const Args& a, const Place& place, int first, int n_queries) {
+        const int g = (threadIdx.x & 31) / 4;
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            least_age[r] = place.run_rows - 1 - min(first + g + 8 * r, n_queries - 1) / a.group;
+            n_ages[r] = static_cast<uint32_t>(min(place.window, place.last - least_age[r] + 1));
+        }
+    }
+};
+
+// The weights of a warp's 16 keys, relative to the maximum over all keys so far; change: what earlier sums are worth.
+template <class S, int kDim>
+__device__ __forceinline__ void weigh_keys(const Args& a, const Place& place, int first, TensorShared<S, kDim>& s,
+                                           TwoQueries& two, float (&change)[2]) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, own = warp * 16, inner = lane % 8;
     float c[2][4] = {};
-    for (int i = 0; i < head_dim; i += 16) {
+#pragma unroll
+    for (int i = 0; i < kDim; i += 16) {
         uint32_t q[4], k[4];
-        ldmatrix_x4(q, s.q + (inner + (lane / 8 & 1) * 8) * s.stride + i + lane / 16 * 8);
-        ldmatrix_x4(k, s.k + (first + lane / 16 * 8 + inner) * s.stride + i + (lane / 8 & 1) * 8);
+        ldmatrix_x4(q, s.q + (inner + (lane / 8 & 1) * 8) * s.kStride + i + lane / 16 * 8);
+        ldmatrix_x4(k, s.k + (own + lane / 16 * 8 + inner) * s.kStride + i + (lane / 8 & 1) * 8);
         mma(S(), c[0], q, k[0], k[1]);
         mma(S(), c[1], q, k[2], k[3]);
     }
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-        const int query = lane / 4 + (j & 2) * 4, key = first + j / 4 * 8 + lane % 4 * 2 + (j & 1);
-        s.scores[query * s.kWeights + key] = visible(query, key) ? c[j / 4][j & 3] * scale : kNoKey;
-    }
-}
-
-// Scores become weights relative to the running maximum; a warp takes four queries.
-template <class S>
-__device__ __forceinline__ void tensor_soften(const TensorShared<S>& s) {
-    const int lane = threadIdx.x & 31;
+    float max[2] = {kNoKey, kNoKey};
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        const int q = threadIdx.x / 32 * 4 + j;
-        const float first = s.scores[q * s.kWeights + lane], second = s.scores[q * s.kWeights + lane + 32];
-        const float old = s.max[q], max = fmaxf(old, warp_max(fmaxf(first, second)));
-        const bool none = max == kNoKey;
-        const float a = none ? 0.0f : exp2_fast(first - max), b = none ? 0.0f : exp2_fast(second - max);
-        s.p[q * s.kWeights + lane] = from_float<S>(a), s.p[q * s.kWeights + lane + 32] = from_float<S>(b);
-        const float sum = warp_sum(a + b);
-        __syncwarp();
-        if (lane == 0) {
-            const float change = none ? 0.0f : exp2_fast(old - max);
-            s.change[q] = change;
-            s.sum[q] = fmaf(s.sum[q], change, sum);
-            s.max[q] = max;
+        const int row = first + own + j / 2 * 8 + lane % 4 * 2 + (j & 1);
+        const int back = place.newest - row, age = back < 0 ? back + place.n_rows : back;
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float& score = c[j / 2][2 * r + (j & 1)];
+            const bool visible = row < place.n_rows && static_cast<uint32_t>(age - two.least_age[r]) < two.n_ages[r];
+            score = visible ? score * a.scale : kNoKey;
+            max[r] = fmaxf(max[r], score);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        max[r] = fmaxf(max[r], __shfl_xor_sync(0xffffffffu, max[r], 1));
+        max[r] = fmaxf(max[r], __shfl_xor_sync(0xffffffffu, max[r], 2));
+        if (lane % 4 == 0) s.max[warp][lane / 4 + 8 * r] = max[r];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int q = lane / 4 + 8 * r;
+        float now = two.max[r];
+#pragma unroll
+        for (int w = 0; w < s.kWarps; w++) now = fmaxf(now, s.max[w][q]);
+        const float base = now == kNoKey ? 0.0f : now;  // without a key all weights are 0
+        change[r] = exp2_fast(two.max[r] - base);
+        two.max[r] = now;
+        float total = 0;
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+            const float x = exp2_fast(c[n][2 * r] - base), y = exp2_fast(c[n][2 * r + 1] - base);
+            total += x + y;
+            *reinterpret_cast<uint32_t*>(s.p + q * s.kWeights + own + n * 8 + lane % 4 * 2) = pack(S(), x, y);
+        }
+        two.sum[r] = fmaf(two.sum[r], change[r], total);
+    }
+}
+
+// acc (16 queries, the warp's dimensions) += p v
+template <class S, int kDim, int kTiles>
+__device__ __forceinline__ void weigh_values(const TensorShared<S, kDim>& s, int own, float (&acc)[kTiles][4]) {
+    const int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int key = 0; key < s.kKeys; key += 32) {
+        uint32_t p[2][4];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            ldmatrix_x4(p[h], s.p + (lane % 8 + (lane / 8 & 1) * 8) * s.kWeights + key + 16 * h + lane / 16 * 8);
+        }
+#pragma unroll
+        for (int n = 0; n < kTiles; n++) {
+            uint32_t v[4];
+            ldmatrix_x4_trans(v, s.v + (key + lane) * s.kStride + own + n * 8);
+            mma(S(), acc[n], p[0], v[0], v[1]);
+            mma(S(), acc[n], p[1], v[2], v[3]);
         }
     }
 }
 
-// The same for 16-bit queries and heads of 64 kHead values, on tensor cores: 16 queries are an instruction's rows.
-template <class R, int kHead>
-__global__ void __launch_bounds__(kCoreThreads) tensor_kernel(const __grid_constant__ Args a) {
+// The same for 16-bit queries and heads of kDim values, on tensor cores: 16 queries are an instruction's rows.
+template <class R, int kDim>
+__global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_kernel(const __grid_constant__ Args a) {
     grid_dependents();
-    grid_wait();
     using S = typename R::Value;
-    constexpr int kDim = 64 * kHead, kOwn = kDim / 4;  // dimensions of a warp
-    const TensorShared<S> s(dynamic_shared(), kDim);
+    auto& s = *reinterpret_cast<TensorShared<S, kDim>*>(dynamic_shared());
+    constexpr int kOwn = kDim / s.kWarps, kTiles = kOwn / 8;  // dimensions of a warp
+    const int kv_head = blockIdx.y, first_row = blockIdx.x * a.blocks_per_split * s.kKeys;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, own = warp * kOwn;
+    if (R::kPlain && threadIdx.x < 2) send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
+    grid_wait();
     const DeviceRun run = a.runs[blockIdx.z];
     const Place place(a, run);
-    const int kv_head = blockIdx.y, n_queries = a.group * run.n_rows, per_row = a.n_heads * gridDim.x;
-    const int first_block = blockIdx.x * a.blocks_per_split;
-    const int lane = threadIdx.x & 31, own = threadIdx.x / 32 * kOwn;
+    const int n_queries = a.group * run.n_rows;
+#pragma unroll 1
     for (int chunk = 0; chunk < n_queries; chunk += s.kQueries) {
         __syncthreads();
-        for (int i = threadIdx.x; i < s.kQueries * kDim / 8; i += kCoreThreads) {
+#pragma unroll 1
+        for (int i = threadIdx.x; i < s.kQueries * kDim / 8; i += s.kThreads) {
             const int q = i / (kDim / 8), d = i % (kDim / 8) * 8, query = min(chunk + q, n_queries - 1);
-            const int64_t row = run.first_row + query / a.group;
-            const int head = kv_head * a.group + query % a.group;
-            *reinterpret_cast<uint4*>(s.q + q * s.stride + d) =
-                *reinterpret_cast<const uint4*>(static_cast<const S*>(a.q) + row * a.stride + head * kDim + d);
+            const int row = query / a.group, head = kv_head * a.group + query - row * a.group;
+            cp_async<16>(s.q + q * s.kStride + d,
+                         static_cast<const S*>(a.q) + (run.first_row + row) * a.stride + head * kDim + d);
         }
-        if (threadIdx.x < s.kQueries) s.max[threadIdx.x] = kNoKey, s.sum[threadIdx.x] = 0.0f;
-        float acc[kOwn / 8][4] = {};
-        for (int b = first_block; b < first_block + a.blocks_per_split; b++) {
-            const int first = b * kKeyBlock;
-            const bool any = threadIdx.x < kKeyBlock && place.needed(place.age(first + threadIdx.x));
+        TwoQueries two(a, place, chunk, n_queries);
+        float acc[kTiles][4] = {};
+#pragma unroll 1
+        for (int b = 0; b < a.blocks_per_split; b++) {
+            const int first = first_row + b * s.kKeys;
+            const bool any = threadIdx.x < s.kKeys && place.needed(place.age(first + threadIdx.x));
             if (!__syncthreads_or(any)) continue;
             if (chunk == 0 || a.blocks_per_split > 1) {
-#pragma unroll 1
-                for (int i = 0; i < 2; i++) {
-                    load_rows<R, S>(a, run, place, kv_head, first, i != 0, chunk == 0, i != 0 ? s.v : s.k, s.stride);
-                }
-                cp_async_wait<0>();
+                load_ring<R, kDim>(a, run, place, kv_head, first, s);
+                load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
             }
+            cp_async_commit();
+            cp_async_wait<0>();
             __syncthreads();
-            tensor_scores(s, kDim, a.scale, [&](int q, int key) {
-                return place.visible(min(chunk + q, n_queries - 1) / a.group, place.age(first + key));
-            });
+            float change[2];
+            weigh_keys(a, place, first, s, two, change);
             __syncthreads();
-            tensor_soften(s);
-            __syncthreads();
-            const float low = s.change[lane / 4], high = s.change[lane / 4 + 8];
 #pragma unroll
-            for (auto& c : acc) c[0] *= low, c[1] *= low, c[2] *= high, c[3] *= high;
+            for (auto& c : acc) c[0] *= change[0], c[1] *= change[0], c[2] *= change[1], c[3] *= change[1];
+            weigh_values(s, own, acc);
+        }
 #pragma unroll
-            for (int key = 0; key < kKeyBlock; key += 16) {
-                uint32_t p[4], v[4];
-                ldmatrix_x4(p, s.p + (lane % 8 + (lane / 8 & 1) * 8) * s.kWeights + key + lane / 16 * 8);
-#pragma unroll
-                for (int n = 0; n < kOwn / 8; n += 2) {
-                    ldmatrix_x4_trans(
-                        v, s.v + (key + (lane / 8 & 1) * 8 + lane % 8) * s.stride + own + n * 8 + lane / 16 * 8);
-                    mma(S(), acc[n], p, v[0], v[1]);
-                    mma(S(), acc[n + 1], p, v[2], v[3]);
-                }
-            }
+        for (int r = 0; r < 2; r++) {
+            two.sum[r] += __shfl_xor_sync(0xffffffffu, two.sum[r], 1);
+            two.sum[r] += __shfl_xor_sync(0xffffffffu, two.sum[r], 2);
+            if (lane % 4 == 0) s.sum[warp][lane / 4 + 8 * r] = two.sum[r];
         }
         __syncthreads();
 #pragma unroll
-        for (int half_rows = 0; half_rows < 2; half_rows++) {
-            const int q = lane / 4 + 8 * half_rows;
+        for (int r = 0; r < 2; r++) {
+            const int q = lane / 4 + 8 * r;
             if (chunk + q >= n_queries) continue;
-            const int64_t row = run.first_row - a.first_row + (chunk + q) / a.group;
-            const int head = kv_head * a.group + (chunk + q) % a.group;
-            float* out = a.partial + (row * per_row + head * gridDim.x + blockIdx.x) * (kDim + 2);
+            const int64_t at = partial_of(a, run, kv_head, chunk + q) + blockIdx.x;
+            float* out = a.partial + at * kDim + own + lane % 4 * 2;
 #pragma unroll
-            for (int n = 0; n < kOwn / 8; n++) {
-                *reinterpret_cast<float2*>(out + own + n * 8 + lane % 4 * 2) =
-                    make_float2(acc[n][2 * half_rows], acc[n][2 * half_rows + 1]);
+            for (int n = 0; n < kTiles; n++) {
+                *reinterpret_cast<float2*>(out + n * 8) = make_float2(acc[n][2 * r], acc[n][2 * r + 1]);
             }
-            if (threadIdx.x < 32 && lane % 4 == 0) out[kDim] = s.max[q], out[kDim + 1] = s.sum[q];
+            if (warp == 0 && lane % 4 == 0) {
+                float sum = 0;
+#pragma unroll
+                for (int w = 0; w < s.kWarps; w++) sum += s.sum[w][q];
+                a.stats[at] = make_float2(two.max[r], sum);
+            }
         }
     }
-    finish(a, run, kv_head, n_queries);
+    finish<TensorShared<S, kDim>::kWarps>(a, run, kv_head, n_queries);
 }
 
 }  // namespace
 
 int decode_splits(int64_t ring_rows) {
-    const int each = blocks_per_split(ring_rows);
-    return (ring_blocks(ring_rows) + each - 1) / each;
+    return std::max(Cut(ring_rows, kKeyBlock).splits, Cut(ring_rows, tensor_keys(64)).splits);
 }
 
 int64_t decode_partial_values(int64_t ring_rows, int n_heads, int head_dim) {
@@ -370,7 +492,9 @@ int64_t decode_partial_values(int64_t ring_rows, int n_heads, int head_dim) {
 void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& group, const Qkv& in, const Ring& ring,
                       View y, float* partial, int* done) {
     const int head_dim = ring.head_dim, n_heads = static_cast<int>(in.q.cols) / head_dim;
-    const int n_splits = decode_splits(ring.n_rows);
+    const bool vectors = in.q.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.q.data) % 16 == 0;
+    const bool tensor = vectors && in.q.type != DType::kF32 && (head_dim == 64 || head_dim == 128 || head_dim == 256);
+    const Cut cut(ring.n_rows, tensor ? tensor_keys(head_dim) : kKeyBlock);
     const bool f32 = y.type == DType::kF32;
     with_ring(ring.type, [&](auto format) {
         using R = decltype(format);
@@ -381,38 +505,43 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
             if constexpr (std::is_same_v<Q, Own>) {  // q, k and v are f32 or of the ring's own type
                 const bool one_buffer =
                     S::bytes(head_dim, false) + sizeof(float) * kCoreQueries * (kMaxSplits + 2) > kPortableShared;
-                const Args a{tables.now + group.first_run,
-                             in.q.data,
-                             in.k.data,
-                             in.v.data,
-                             in.q.stride,
-                             ring_args(ring),
-                             n_heads,
-                             n_heads / ring.n_kv_heads,
-                             head_dim,
-                             blocks_per_split(ring.n_rows),
-                             group.first_row,
-                             one_buffer,
-                             attention_scale(head_dim),
-                             partial,
-                             done,
-                             y.data,
-                             y.stride,
-                             y.type,
-                             f32 && (ring.type == DType::kF16 || ring.type == DType::kQ8_0),
-                             f32 && ring.type == DType::kBF16};
-                const dim3 grid(n_splits, ring.n_kv_heads, group.n_runs);
-                const bool vectors = in.q.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.q.data) % 16 == 0;
+                const Args a{
+                    tables.now + group.first_run,
+                    in.q.data,
+                    in.k.data,
+                    in.v.data,
+                    in.q.stride,
+                    ring_args(ring),
+                    n_heads,
+                    n_heads / ring.n_kv_heads,
+                    head_dim,
+                    cut.per_split,
+                    group.first_row,
+                    one_buffer,
+                    attention_scale(head_dim),
+                    partial,
+                    reinterpret_cast<float2*>(partial + int64_t{group.n_rows} * n_heads * cut.splits * head_dim),
+                    done,
+                    y.data,
+                    y.stride,
+                    y.type,
+                    f32 && (ring.type == DType::kF16 || ring.type == DType::kQ8_0),
+                    f32 && ring.type == DType::kBF16};
+                const dim3 grid(cut.splits, ring.n_kv_heads, group.n_runs);
                 if constexpr (!std::is_same_v<Q, float>) {
-                    const auto tensor = [&](auto kernel) {
-                        launch(gpu, grid, dim3(kCoreThreads), TensorShared<Q>::bytes(head_dim), kernel, a);
+                    const auto start = [&]<int kDim>(std::integral_constant<int, kDim>) {
+                        using Shared = TensorShared<Q, kDim>;
+                        const size_t shared = std::max(sizeof(Shared), combine_bytes(kDim, Shared::kWarps));
+                        launch(gpu, grid, dim3(Shared::kThreads), shared, tensor_kernel<R, kDim>, a);
                     };
-                    if (vectors && head_dim == 64) return tensor(tensor_kernel<R, 1>);
-                    if (vectors && head_dim == 128) return tensor(tensor_kernel<R, 2>);
-                    if (vectors && head_dim == 256) return tensor(tensor_kernel<R, 4>);
+                    if (tensor && head_dim == 64) return start(std::integral_constant<int, 64>());
+                    if (tensor && head_dim == 128) return start(std::integral_constant<int, 128>());
+                    if (tensor) return start(std::integral_constant<int, 256>());
                 }
                 const auto kernel = head_dim <= kCoreThreads ? decode_kernel<R, Q, 1> : decode_kernel<R, Q, 2>;
-                launch(gpu, grid, dim3(kCoreThreads), S::bytes(head_dim, one_buffer), kernel, a);
+                const size_t shared =
+                    std::max(S::bytes(head_dim, one_buffer), combine_bytes(head_dim, kCoreThreads / 32));
+                launch(gpu, grid, dim3(kCoreThreads), shared, kernel, a);
             } else {
                 throw Error("cuda: queries of a type that is neither f32 nor the ring's");
             }

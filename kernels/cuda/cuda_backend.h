@@ -83,6 +83,7 @@ class CudaBackend final : public Backend {
     // ---- fused stages
     bool folds_norm(const Step& s, View x, int64_t n_rows, const Weight& w) const;
     void normed_products(View x, const Norm& norm, const Weight& w, View y, FewRows p);
+    void prefill_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y);
 
     // ---- ops
     void product(const Step& s, View x, const Weight& w, View y, bool add);

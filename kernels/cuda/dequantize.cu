@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     if (group >= n_groups) return;
     constexpr QuantLayout kLayout = F::kLayout;
     const int64_t at = static_cast<int64_t>(first_tile + blockIdx.x) * n_groups + group;
-    const auto raw = F::load(w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes, lane);
+    const auto raw = load_raw<F>(w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes, lane);
 #pragma unroll
     for (int b = 0; b < F::kBlocks; b++) {
         const int block = (group * F::kBlocks + b) * 32;

@@ -37,19 +37,51 @@ __device__ __forceinline__ uint32_t pick(const uint4& v, int i) {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
+// Ways to bring a piece of a lane's share of a group: to registers, or by way of shared memory. There a lane reads what
+// it has copied itself, so nothing but its own copies must be waited for.
+struct FromMemory {
+    __device__ __forceinline__ void operator()(uint4& to, const void* from, bool valid = true) const {
+        to = valid ? load_stream(from) : make_uint4(0, 0, 0, 0);
+    }
+    __device__ __forceinline__ void operator()(uint32_t& to, const void* from) const {
+        to = *static_cast<const uint32_t*>(from);
+    }
+};
+inline constexpr int kPieceBytes = 512;  // of all lanes
+struct ToShared {
+    unsigned char* at;  // the lane's place in the first piece
+    __device__ __forceinline__ void operator()(uint4&, const void* from, bool valid = true) {
+        cp_async<16>(at, from, valid);
+        at += kPieceBytes;
+    }
+    __device__ __forceinline__ void operator()(uint32_t&, const void* from) {
+        cp_async<4>(at, from);
+        at += kPieceBytes;
+    }
+};
+struct FromShared {
+    const unsigned char* at;
+    template <class T>
+    __device__ __forceinline__ void operator()(T& to, const void*, bool = true) {
+        to = *reinterpret_cast<const T*>(at);
+        at += kPieceBytes;
+    }
+};
+
+// Each format has fetch(raw, quants, scales, lane, f), which calls f for the kPieces pieces of a lane's share.
 struct Q8_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ8_0);
-    static constexpr int kBlocks = 4;
+    static constexpr int kBlocks = 4, kPieces = 5;
     static constexpr bool kMins = false, kSplit = false;
     struct Raw {
         uint4 q[4], s;
     };
-    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
-        Raw r;
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
+                                                 int lane, Fetch f) {
 #pragma unroll
-        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
-        r.s = load_stream(scales + lane / 4 * 16);
-        return r;
+        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        f(r.s, scales + lane / 4 * 16);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         return upper ? bytes_to_bf16(r.q[b].z, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].y);
@@ -62,17 +94,17 @@ struct Q8_0 {
 
 struct Q4_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_0);
-    static constexpr int kBlocks = 4;
+    static constexpr int kBlocks = 4, kPieces = 3;
     static constexpr bool kMins = false, kSplit = false;
     struct Raw {
         uint4 q[2], s;
     };
-    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
-        Raw r;
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
+                                                 int lane, Fetch f) {
 #pragma unroll
-        for (int b = 0; b < 2; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
-        r.s = load_stream(scales + lane / 4 * 16);
-        return r;
+        for (int b = 0; b < 2; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        f(r.s, scales + lane / 4 * 16);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
@@ -106,18 +138,18 @@ __device__ __forceinline__ float byte_of(const uint32_t (&w)[2], int b) {
 
 struct Q4_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_K);
-    static constexpr int kBlocks = 8;
+    static constexpr int kBlocks = 8, kPieces = 6;
     static constexpr bool kMins = true, kSplit = false;
     struct Raw {
         uint4 q[4], s[2];
     };
-    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
-        Raw r;
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
+                                                 int lane, Fetch f) {
 #pragma unroll
-        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
-        r.s[0] = load_stream(scales + lane / 4 * 16);
-        r.s[1] = load_stream(scales + (lane / 4 + 8) * 16);
-        return r;
+        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        f(r.s[0], scales + lane / 4 * 16);
+        f(r.s[1], scales + (lane / 4 + 8) * 16);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
@@ -136,19 +168,19 @@ struct Q4_K {
 
 struct Q5_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ5_K);
-    static constexpr int kBlocks = 8;
+    static constexpr int kBlocks = 8, kPieces = 7;
     static constexpr bool kMins = true, kSplit = false;
     struct Raw {
         uint4 q[4], high, s[2];
     };
-    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
-        Raw r;
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
+                                                 int lane, Fetch f) {
 #pragma unroll
-        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
-        r.high = load_stream(quants + 2048 + lane * 16);
-        r.s[0] = load_stream(scales + lane / 4 * 16);
-        r.s[1] = load_stream(scales + (lane / 4 + 8) * 16);
-        return r;
+        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        f(r.high, quants + 2048 + lane * 16);
+        f(r.s[0], scales + lane / 4 * 16);
+        f(r.s[1], scales + (lane / 4 + 8) * 16);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper), bits = pick(r.high, 2 * upper + b / 4);
@@ -171,23 +203,23 @@ struct Q5_K {
 
 struct Q6_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ6_K);
-    static constexpr int kBlocks = 8;
+    static constexpr int kBlocks = 8, kPieces = 9;
     static constexpr bool kMins = false, kSplit = true;
     struct Raw {
         uint4 q[4], high[2], s[2];
         uint32_t d;
     };
-    static __device__ __forceinline__ Raw load(const unsigned char* quants, const unsigned char* scales, int lane) {
-        Raw r;
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
+                                                 int lane, Fetch f) {
 #pragma unroll
-        for (int b = 0; b < 4; b++) r.q[b] = load_stream(quants + b * 512 + lane * 16);
+        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            r.high[i] = load_stream(quants + 2048 + i * 512 + lane * 16);
-            r.s[i] = load_stream(scales + (lane / 4 + 8 * i) * 16);
+            f(r.high[i], quants + 2048 + i * 512 + lane * 16);
+            f(r.s[i], scales + (lane / 4 + 8 * i) * 16);
         }
-        r.d = *reinterpret_cast<const uint32_t*>(scales + 256 + lane / 4 * 4);
-        return r;
+        f(r.d, scales + 256 + lane / 4 * 4);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper), bits = pick(r.high[upper], b / 2);
@@ -208,6 +240,14 @@ struct Q6_K {
         return (upper ? high_f16(r.d) : low_f16(r.d)) * s;
     }
 };
+
+template <class F>
+__device__ __forceinline__ typename F::Raw load_raw(const unsigned char* quants, const unsigned char* scales,
+                                                    int lane) {
+    typename F::Raw r;
+    F::fetch(r, quants, scales, lane, FromMemory());
+    return r;
+}
 
 // The eight values of lane `lane` in block b: rows g (upper = 0) or g + 8; columns as in quant_layout.h.
 template <class F>

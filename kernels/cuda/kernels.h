@@ -56,7 +56,7 @@ struct FewRows {
 };
 // Whether activations come to shared memory; then they may be f16 too.
 inline bool stages_activations(int64_t cols, int64_t rows) {
-    constexpr int64_t kRoom = 64 << 10;
+    constexpr int64_t kRoom = 52 << 10;
     return cols % 8 == 0 && rows * ((cols + 63) / 64 * 64 + 32) * 2 <= kRoom;
 }
 void matvec_bf16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
@@ -92,8 +92,9 @@ void conv_silu(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 inline constexpr int kMaxConvWidth = 16;
 
 // ---- scan.cu, scan_decode.cu
+// dt_bias: added to dt by the scan of a prefill; null where dt has it.
 void scan_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
-                  const ScanWeights& w, PlaneState state, View y);
+                  const float* dt_bias, const ScanWeights& w, PlaneState state, View y);
 void scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
                  const ScanWeights& w, PlaneState state, View y);
 // The same with dt = W_dt dt_raw + bias computed inside: W_dt in F16 or BF16, activations in bf16, dt_rank and the

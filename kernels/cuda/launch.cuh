@@ -16,7 +16,7 @@ __device__ __forceinline__ T* dynamic_shared() {
     return reinterpret_cast<T*>(dynamic_shared_memory);
 }
 
-inline constexpr size_t kDefaultShared = 40 << 10;  // 48 KB, less what kernels declare themselves
+inline constexpr size_t kDefaultShared = 36 << 10;  // 48 KB, less what kernels declare themselves
 
 template <class... P, class... A>
 void launch(const Gpu& gpu, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), const A&... args) {

@@ -2,14 +2,16 @@
 // The 16 rows of a weight tile are the instruction's rows, the activations its 8 columns (unused ones zero): so one
 // kernel serves any number of rows, and a row's bits do not depend on the others.
 //
-// A tile's groups of columns are shared by `split` warps of a block, whose sums are added in order. Before grid_wait()
-// a warp loads its first groups and sends for more of its tile to L2, so that memory is busy while the kernel before
-// ends. Then the block brings the activations to shared memory, all of them in bf16: with a norm folded in, x times
-// the norm's weight, and each sum is multiplied with the row's 1 / rms at the end.
+// A tile's groups of columns are shared by `split` warps of a block, whose sums are added in order; a block works on
+// as many tiles at once as that leaves it, and goes from those to others. Every warp has a ring of groups in shared
+// memory that it fills by background copies, far ahead: the first ones before grid_wait(), so that memory is busy while
+// the kernel before ends. Then the block brings the activations to shared memory, all of them in bf16: with a norm
+// folded in, x times the norm's weight, and each sum is multiplied with the row's 1 / rms at the end.
 //
 // Where tiles are paired (gate and up; the two halves of a rotated head) the block has both and writes what they make.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <climits>
 
 #include "kernels/cuda/formats.cuh"
@@ -20,7 +22,9 @@ namespace samba::cuda {
 
 struct MatvecArgs {
     DeviceWeight w;
-    int n_groups, split;
+    int n_groups, n_blocks;             // n_blocks: of tiles; the grid's blocks take them in turn
+    int split, split_bits, slots_bits;  // split warps a tile, kMatvecWarps / split tiles a block
+    int depth;                          // groups of a warp's ring
     int n_rows;
     const void* x;  // bf16 or f16, or f32 with a norm
     bool x_f16;
@@ -33,22 +37,21 @@ struct MatvecArgs {
     void* y;
     int64_t y_stride;
     DType y_type;
-    bool add;           // y += W x
-    const float* bias;  // or null
-    FewRows::Pairing pairing;
+    bool add;                                   // y += W x
+    const float* bias;                          // or null
     int n_pairs, up_tiles;                      // kGateUp: tiles of gate
-    int head_tiles, half_tiles, rotated_tiles;  // kRotary
+    int head_tiles, half_tiles, rotated_tiles;  // kRotary; head_tiles is even
     const float *cos, *sin;
     int64_t rope_stride;
-    int prefetch_bytes;  // of a tile
 };
 
 // The tile of a block's slot: a pair's two tiles lie in neighbouring slots.
+template <FewRows::Pairing kPairing>
 __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
-    if (a.pairing == FewRows::kNone) return slot;
+    if constexpr (kPairing == FewRows::kNone) return slot;
     const int pair = slot / 2, second = slot & 1;
     if (pair >= a.n_pairs) return INT_MAX / kTile - 1;
-    if (a.pairing == FewRows::kGateUp) return pair + second * a.up_tiles;
+    if constexpr (kPairing == FewRows::kGateUp) return pair + second * a.up_tiles;
     if (2 * pair >= a.rotated_tiles) return slot;
     const int j = pair % (a.head_tiles / 2), first = 2 * pair - 2 * j;  // tile of the head
     return j < a.half_tiles ? first + j + second * a.half_tiles : first + 2 * j + second;
@@ -80,19 +83,13 @@ struct Product {
     using Raw = typename F::Raw;
     static constexpr int kColumns = F::kBlocks * 32;
     static constexpr QuantLayout kLayout = F::kLayout;
-    static constexpr int kDepth = 1, kBlocksPerSm = F::kBlocks == 8 ? 2 : 3;  // groups in flight beside the current one
+    static constexpr int kPieces = F::kPieces;
 
-    static __device__ __forceinline__ Raw load(const DeviceWeight& w, int n_groups, int tile, int group, int lane) {
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& raw, const DeviceWeight& w, int n_groups, int tile, int group,
+                                                 int lane, Fetch f) {
         const int64_t at = static_cast<int64_t>(tile) * n_groups + group;
-        return F::load(w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes, lane);
-    }
-
-    static __device__ __forceinline__ void prefetch(const DeviceWeight& w, int n_groups, int tile, int bytes) {
-        const int64_t at = static_cast<int64_t>(tile) * n_groups;
-        const int n = min(n_groups, bytes / kLayout.quant_bytes);
-        if (n == 0) return;
-        prefetch_l2(w.data + at * kLayout.quant_bytes, n * kLayout.quant_bytes);
-        prefetch_l2(w.scales + at * kLayout.scale_bytes, n * kLayout.scale_bytes);
+        F::fetch(raw, w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes, lane, f);
     }
 
     static __device__ __forceinline__ void add(const Raw& raw, const ActivationRow& x, int column, float (&sum)[4]) {
@@ -129,20 +126,12 @@ struct RowsRaw {
 };
 struct RowsProduct {
     using Raw = RowsRaw;
-    static constexpr int kColumns = 64, kDepth = 2, kBlocksPerSm = 3;
+    static constexpr int kColumns = 64, kPieces = 4;
 
-    // The tile's rows lie one after another; all of them are begun, each to the same column.
-    static __device__ __forceinline__ void prefetch(const DeviceWeight& w, int, int tile, int bytes) {
-        const int row_bytes = padded_columns(w.cols) * 2, n = min(kTile, w.rows - tile * kTile);
-        const unsigned char* from = w.data + static_cast<int64_t>(tile) * kTile * row_bytes;
-        if (bytes >= n * row_bytes) return prefetch_l2(from, n * row_bytes);
-        const int each = bytes / kTile / 128 * 128;
-        for (int r = 0; r < n && each > 0; r++) prefetch_l2(from + r * row_bytes, each);
-    }
-
-    static __device__ __forceinline__ Raw load(const DeviceWeight& w, int, int tile, int group, int lane) {
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& raw, const DeviceWeight& w, int, int tile, int group, int lane,
+                                                 Fetch f) {
         const int stride = padded_columns(w.cols), t = lane & 3;
-        Raw raw;
 #pragma unroll
         for (int upper = 0; upper < 2; upper++) {
             const int row = min(tile * kTile + lane / 4 + 8 * upper, w.rows - 1);
@@ -150,10 +139,9 @@ struct RowsProduct {
 #pragma unroll
             for (int b = 0; b < 2; b++) {
                 const int column = group * kColumns + 32 * b + 8 * t;
-                raw.v[b][upper] = column < w.cols ? load_stream(from + column * 2) : make_uint4(0, 0, 0, 0);
+                f(raw.v[b][upper], from + column * 2, column < w.cols);
             }
         }
-        return raw;
     }
 };
 
@@ -248,28 +236,33 @@ struct MatvecSums {
     __device__ __forceinline__ float operator()(int slot, int row, int r, int n) const {
         const int at = ((row & 7) * 4 + r / 2) * 4 + (row >> 3) * 2 + (r & 1);
         float v = 0;
-        for (int s = 0; s < a.split; s++) v += sums[(slot * a.split + s) * 128 + at];
+#pragma unroll 1
+        for (int s = 0; s < a.split; s++) v += sums[((slot << a.split_bits) + s) * 128 + at];
         if (a.norm != nullptr) v *= row_scale(a, squares, r);
         return a.bias != nullptr ? v + a.bias[n] : v;
     }
 };
 
 // What two tiles make: h = silu(gate) * up, or two rotated values of a head.
-__device__ __forceinline__ void write_pairs(const MatvecArgs& a, const MatvecSums& value, int slots) {
-    for (int o = threadIdx.x; o < slots / 2 * 128; o += kMatvecThreads) {
-        const int slot = o / 128 * 2, row = o % kTile, r = o / kTile % 8;
-        const int pair = (blockIdx.x * slots + slot) / 2;
-        if (pair >= a.n_pairs || r >= a.n_rows) continue;
-        const int tile = tile_of_slot(a, 2 * pair), n = tile * kTile + row,
-                  m = tile_of_slot(a, 2 * pair + 1) * kTile + row;
-        float first = value(slot, row, r, n), second = value(slot + 1, row, r, m);
+template <FewRows::Pairing kPairing>
+__device__ __forceinline__ void write_pairs(const MatvecArgs& a, const MatvecSums& value, int block) {
+#pragma unroll 1
+    for (int o = threadIdx.x; o < (kTile * a.n_rows) << (a.slots_bits - 1); o += kMatvecThreads) {
+        const int local = o / kTile & ((1 << (a.slots_bits - 1)) - 1), row = o % kTile,
+                  r = o / kTile >> (a.slots_bits - 1);
+        const int pair = (block << (a.slots_bits - 1)) + local;
+        if (pair >= a.n_pairs) continue;
+        const int tile = tile_of_slot<kPairing>(a, 2 * pair), n = tile * kTile + row,
+                  m = tile_of_slot<kPairing>(a, 2 * pair + 1) * kTile + row;
+        float first = value(2 * local, row, r, n), second = value(2 * local + 1, row, r, m);
         const int64_t to = r * a.y_stride;
-        if (a.pairing == FewRows::kGateUp) {
+        if constexpr (kPairing == FewRows::kGateUp) {
             store_as(a.y_type, a.y, to + n, silu(first) * second);
             continue;
         }
-        if (m - n == a.half_tiles * kTile && tile < a.rotated_tiles && tile % a.head_tiles < a.half_tiles) {
-            const int64_t i = r * a.rope_stride + n % (a.head_tiles * kTile);
+        const int of_head = n % (a.head_tiles * kTile);
+        if (m - n == a.half_tiles * kTile && tile < a.rotated_tiles && of_head < a.half_tiles * kTile) {
+            const int64_t i = r * a.rope_stride + of_head;
             const float c = a.cos[i], s = a.sin[i], x = first;
             first = x * c - second * s;
             second = second * c + x * s;
@@ -279,77 +272,161 @@ __device__ __forceinline__ void write_pairs(const MatvecArgs& a, const MatvecSum
     }
 }
 
-template <class P>
-__global__ void __launch_bounds__(kMatvecThreads, P::kBlocksPerSm) matvec_kernel(const __grid_constant__ MatvecArgs a) {
-    __shared__ float sums[kMatvecWarps * 128], squares[kMatvecRows * kMatvecWarps];
-    grid_dependents();
-    const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    const int slots = kMatvecWarps / a.split;  // of this block
-    const int tile = tile_of_slot(a, blockIdx.x * slots + warp / a.split);
-    const int n_groups = tile * kTile < a.w.rows ? a.n_groups : 0;
-    int group = warp % a.split;
-    if (lane == 0 && group == 0 && n_groups > 0) P::prefetch(a.w, n_groups, tile, a.prefetch_bytes);
-    typename P::Raw raw[P::kDepth];
-#pragma unroll
-    for (int d = 0; d < P::kDepth; d++) {
-        if (group + d * a.split < n_groups) raw[d] = P::load(a.w, a.n_groups, tile, group + d * a.split, lane);
+// Where a warp is in its sequence of groups.
+template <FewRows::Pairing kPairing>
+struct GroupCursor {
+    int block, tile, group, first_group;
+
+    __device__ __forceinline__ GroupCursor(const MatvecArgs& a)
+        : block(blockIdx.x - gridDim.x), first_group(threadIdx.x / 32 & (a.split - 1)) {
+        next_block(a);
     }
+    __device__ __forceinline__ bool ended(const MatvecArgs& a) const { return block >= a.n_blocks; }
+    __device__ __forceinline__ void next_block(const MatvecArgs& a) {
+        block += gridDim.x;
+        const int slot = static_cast<int>(threadIdx.x) / 32 >> a.split_bits;
+        tile = tile_of_slot<kPairing>(a, (block << a.slots_bits) + slot);
+        group = tile * kTile < a.w.rows ? first_group : a.n_groups;
+    }
+    // To the next group there is; only the last block has slots without a tile.
+    __device__ __forceinline__ void advance(const MatvecArgs& a) {
+        group += a.split;
+        if (group >= a.n_groups) next_block(a);
+    }
+    __device__ __forceinline__ bool valid(const MatvecArgs& a) const { return !ended(a) && group < a.n_groups; }
+};
+
+// All but the newest n groups of copies have arrived.
+__device__ __forceinline__ void wait_for_all_but(int n) {
+    switch (n) {
+        case 0:
+            return cp_async_wait<0>();
+        case 1:
+            return cp_async_wait<1>();
+        case 2:
+            return cp_async_wait<2>();
+        case 3:
+            return cp_async_wait<3>();
+        case 4:
+            return cp_async_wait<4>();
+        case 5:
+            return cp_async_wait<5>();
+        case 6:
+            return cp_async_wait<6>();
+        default:
+            return cp_async_wait<7>();
+    }
+}
+inline constexpr int kMaxDepth = 8;
+
+// The ring of a warp: one group of copies is committed for each group of columns, also where there is none left.
+template <class P>
+inline constexpr int kGroupBytes = P::kPieces* kPieceBytes;
+template <class P, FewRows::Pairing kPairing>
+struct GroupRing {
+    static constexpr int kBytes = kGroupBytes<P>;
+    unsigned char* base;  // of the lane
+    GroupCursor<kPairing> to_fetch;
+    int at = 0;
+
+    __device__ __forceinline__ GroupRing(const MatvecArgs& a, unsigned char* shared)
+        : base(shared + (threadIdx.x / 32 * a.depth) * kBytes + (threadIdx.x & 31) * 16), to_fetch(a) {
+#pragma unroll 1
+        for (int i = 0; i < a.depth; i++) fetch(a, i);
+    }
+    __device__ __forceinline__ void fetch(const MatvecArgs& a, int slot) {
+        if (to_fetch.valid(a)) {
+            typename P::Raw none;
+            P::fetch(none, a.w, a.n_groups, to_fetch.tile, to_fetch.group, threadIdx.x & 31,
+                     ToShared{base + slot * kBytes});
+            to_fetch.advance(a);
+        }
+        cp_async_commit();
+    }
+    // f(group's weights); its place is filled again.
+    template <class F>
+    __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
+        wait_for_all_but(a.depth - 1);
+        typename P::Raw raw;
+        P::fetch(raw, a.w, 0, 0, 0, 0, FromShared{base + at * kBytes});
+        f(raw);
+        fetch(a, at);
+        at = at + 1 == a.depth ? 0 : at + 1;
+    }
+};
+
+template <class P, FewRows::Pairing kPairing>
+__global__ void __launch_bounds__(kMatvecThreads, 3) matvec_kernel(const __grid_constant__ MatvecArgs a) {
+    __shared__ float sums[2][kMatvecWarps * 128], squares[kMatvecRows * kMatvecWarps];
+    grid_dependents();
+    const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, slots_mask = (1 << a.slots_bits) - 1;
+    GroupRing<P, kPairing> ring(a, dynamic_shared());
+    // The thread's output: slot, row of the tile, row of activations; row of the weight.
+    const int slot = threadIdx.x / kTile & slots_mask, row = threadIdx.x % kTile;
+    const int r0 = threadIdx.x / kTile >> a.slots_bits, r_step = kMatvecThreads / kTile >> a.slots_bits;
+    const auto out = [&](int block) { return ((block << a.slots_bits) + slot) * kTile + row; };
     grid_wait();
-    const auto out = [&](int o) { return (blockIdx.x * slots + o / 128) * kTile + o % kTile; };
-    const int own_row = threadIdx.x / kTile % 8;
-    const bool own = a.add && threadIdx.x < slots * 128 && out(threadIdx.x) < a.w.rows && own_row < a.n_rows;
-    const float old = own ? load_as(a.y_type, a.y, own_row * a.y_stride + out(threadIdx.x)) : 0.0f;
+    const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && out(blockIdx.x) < a.w.rows;
+    const float old = own ? load_as(a.y_type, a.y, r0 * a.y_stride + out(blockIdx.x)) : 0.0f;
     const auto* rows = static_cast<const bfloat*>(a.x);
     int64_t stride = a.x_stride;
     if (a.shared_stride > 0) {
-        auto* shared = dynamic_shared<bfloat>();
+        auto* shared = reinterpret_cast<bfloat*>(dynamic_shared() + kMatvecWarps * a.depth * kGroupBytes<P>);
         stage_activations(a, shared, squares);
         __syncthreads();
         rows = shared, stride = a.shared_stride;
     }
     const ActivationRow x{lane / 4 < a.n_rows ? rows + lane / 4 * stride : nullptr, a.w.cols, lane & 3};
-    float sum[4] = {0, 0, 0, 0};
-    while (group < n_groups) {
-#pragma unroll
-        for (int d = 0; d < P::kDepth; d++) {
-            if (group >= n_groups) break;
-            const typename P::Raw now = raw[d];
-            const int next = group + P::kDepth * a.split;
-            if (next < n_groups) raw[d] = P::load(a.w, a.n_groups, tile, next, lane);
-            P::add(now, x, group * P::kColumns, sum);
-            group += a.split;
+    int parity = 0;
+#pragma unroll 1
+    for (GroupCursor<kPairing> at(a); !at.ended(a); at.next_block(a), parity ^= 1) {
+        float sum[4] = {0, 0, 0, 0};
+#pragma unroll 1
+        for (int group = at.group; group < a.n_groups; group += a.split) {
+            ring.take(a, [&](const typename P::Raw& raw) { P::add(raw, x, group * P::kColumns, sum); });
         }
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) sums[warp * 128 + lane * 4 + i] = sum[i];
-    __syncthreads();
-    const MatvecSums value{a, sums, squares};
-    if (a.pairing != FewRows::kNone) return write_pairs(a, value, slots);
-    for (int o = threadIdx.x; o < slots * 128; o += kMatvecThreads) {
-        const int n = out(o), r = o / kTile % 8;
-        if (n >= a.w.rows || r >= a.n_rows) continue;
-        float v = value(o / 128, o % kTile, r, n);
-        const int64_t to = r * a.y_stride + n;
-        if (a.add) v += o == threadIdx.x ? old : load_as(a.y_type, a.y, to);
-        store_as(a.y_type, a.y, to, v);
+        // Two sets of sums: no thread writes to the one that another still reads.
+        *reinterpret_cast<float4*>(&sums[parity][warp * 128 + lane * 4]) = make_float4(sum[0], sum[1], sum[2], sum[3]);
+        __syncthreads();
+        const MatvecSums value{a, sums[parity], squares};
+        if constexpr (kPairing != FewRows::kNone) {
+            write_pairs<kPairing>(a, value, at.block);
+            continue;
+        }
+        const int n = out(at.block);
+        if (n >= a.w.rows) continue;
+#pragma unroll 1
+        for (int r = r0; r < a.n_rows; r += r_step) {
+            float v = value(slot, row, r, n);
+            const int64_t to = r * a.y_stride + n;
+            if (a.add) v += at.block == blockIdx.x && r == r0 ? old : load_as(a.y_type, a.y, to);
+            store_as(a.y_type, a.y, to, v);
+        }
     }
 }
 
-// How many warps share a tile: enough warps to fill the device, and no warp without a group.
-inline int matvec_split(const Gpu& gpu, int n_tiles, int n_groups, int most) {
-    int split = 1;
-    while (split < most && 2 * split <= n_groups && n_tiles * split < 16 * gpu.n_multiprocessors) split *= 2;
-    return split;
+// How many warps share a tile: what makes the longest sequence of groups shortest (a block's end costs about one).
+inline int matvec_split(int n_blocks, int n_tiles, int n_groups, int most) {
+    int best = 1, least = INT_MAX;
+    for (int split = 1; split <= most && split <= n_groups; split *= 2) {
+        const int slots = kMatvecWarps / split, blocks = (n_tiles + slots - 1) / slots;
+        const int work = (blocks + n_blocks - 1) / n_blocks * ((n_groups + split - 1) / split + 1);
+        if (work < least) best = split, least = work;
+    }
+    return best;
 }
 
 template <class P>
 void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
-    constexpr int64_t kPrefetch = 4 << 20;  // bytes on their way to L2, of all resident tiles
     MatvecArgs a = {};
     const int n_tiles = (w.rows + kTile - 1) / kTile;
+    // Two blocks a multiprocessor with 96 KB of rings each, or one with less where there is not so much shared memory.
+    constexpr size_t kRing = 96 << 10;
+    const int most_blocks = gpu.n_multiprocessors * (gpu.max_shared > 2 * kRing ? 2 : 1);
     a.w = w;
     a.n_groups = (w.cols + P::kColumns - 1) / P::kColumns;
-    a.split = matvec_split(gpu, n_tiles, a.n_groups, p.pairing == FewRows::kNone ? kMatvecWarps : kMatvecWarps / 2);
+    a.split =
+        matvec_split(most_blocks, n_tiles, a.n_groups, p.pairing == FewRows::kNone ? kMatvecWarps : kMatvecWarps / 2);
     a.n_rows = static_cast<int>(p.x.rows);
     a.x = p.x.data, a.x_stride = p.x.stride, a.x_f16 = p.x.type == DType::kF16;
     a.norm = p.norm, a.eps = p.eps;
@@ -357,20 +434,33 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     if (p.gather) a.n_rows = static_cast<int>(p.y.rows);
     a.y = p.y.data, a.y_stride = p.y.stride, a.y_type = p.y.type;
     a.add = p.add, a.bias = p.bias;
-    a.pairing = p.pairing;
     a.n_pairs = n_tiles / 2, a.up_tiles = n_tiles / 2;
     a.head_tiles = p.head_dim / kTile, a.half_tiles = p.rope_half / kTile, a.rotated_tiles = p.rotated_rows / kTile;
     a.cos = p.cos, a.sin = p.sin, a.rope_stride = p.rope_stride;
-    const int slots = kMatvecWarps / a.split, blocks = (n_tiles + slots - 1) / slots;
-    const int resident = std::min(n_tiles, 3 * gpu.n_multiprocessors * slots);
-    a.prefetch_bytes = gpu.dependent_launch ? static_cast<int>(std::min<int64_t>(kPrefetch / resident, 1 << 20)) : 0;
+    const int slots = kMatvecWarps / a.split;
+    a.split_bits = std::countr_zero(static_cast<unsigned>(a.split)), a.slots_bits = 3 - a.split_bits;
+    a.n_blocks = (n_tiles + slots - 1) / slots;
     const int stride = (w.cols + 63) / 64 * 64 + 32;  // neighbouring rows start in different halves of the banks
     size_t shared = 0;
     if (p.norm != nullptr || stages_activations(w.cols, a.n_rows)) {
         a.shared_stride = stride;
         shared = static_cast<size_t>(a.n_rows * stride) * sizeof(bfloat);
     }
-    launch(gpu, dim3(blocks), dim3(kMatvecThreads), shared, matvec_kernel<P>, a);
+    constexpr size_t kRow = kMatvecWarps * kGroupBytes<P>, kStatic = 12 << 10;
+    const size_t room = gpu.max_shared > shared + kStatic ? gpu.max_shared - shared - kStatic : 0;
+    a.depth = std::clamp(static_cast<int>(std::min(kRing, room) / kRow), 1, kMaxDepth);
+    shared += static_cast<size_t>(a.depth) * kRow;
+    const auto start = [&](auto kernel) {
+        launch(gpu, dim3(std::min(a.n_blocks, most_blocks)), dim3(kMatvecThreads), shared, kernel, a);
+    };
+    switch (p.pairing) {
+        case FewRows::kNone:
+            return start(matvec_kernel<P, FewRows::kNone>);
+        case FewRows::kGateUp:
+            return start(matvec_kernel<P, FewRows::kGateUp>);
+        case FewRows::kRotary:
+            return start(matvec_kernel<P, FewRows::kRotary>);
+    }
 }
 
 }  // namespace samba::cuda

@@ -178,7 +178,7 @@ void CudaBackend::selective_scan(const Step& s, const Scan& in, View dt, const S
         throw Error("cuda: " + std::to_string(in.d_state) + " states a channel; at most " + std::to_string(kMaxStates) +
                     " are possible");
     }
-    scan_prefill(gpu_, step_, tables_, in, dt, w, state, y);
+    scan_prefill(gpu_, step_, tables_, in, dt, nullptr, w, state, y);
 }
 
 void CudaBackend::head_norm_rope(const Step&, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv) {

@@ -1,4 +1,5 @@
-// For each head of q and k: norm, rotation; q, k and v rounded to the ring's type. A warp a head.
+// For each head of q and k: norm, rotation; q, k and v rounded to the ring's type. A warp a head; where there is
+// nothing but the rotation of 16-bit values, a thread eight pairs.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
@@ -52,6 +53,42 @@ __global__ void __launch_bounds__(kWarps * 32) head_norm_rope_kernel(const __gri
     for (int i = 2 * half_dim + lane; i < a.head_dim; i += 32) x[i] = from_float<T>(rounded(a, value(i)));
 }
 
+constexpr int kRotateThreads = 256;
+
+template <class T>
+__global__ void __launch_bounds__(kRotateThreads) rotate_kernel(const __grid_constant__ Args a, T* qk) {
+    grid_dependents();
+    grid_wait();
+    const int parts = a.rope_half / 8, per_row = (a.n_heads + a.n_kv_heads) * parts;
+    const int i = blockIdx.x * kRotateThreads + threadIdx.x, row = i / per_row;
+    if (row >= a.n_rows) return;
+    const int head = i % per_row / parts, first = i % parts * 8;
+    T* x = qk + row * a.stride + head * a.head_dim + first;
+    float low[8], high[8], c[8], s[8];
+    load8(x, low);
+    load8(x + a.rope_half, high);
+    load8(a.cos + row * a.rope_stride + first, c);
+    load8(a.sin + row * a.rope_stride + first, s);
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        const float v = low[j];
+        low[j] = v * c[j] - high[j] * s[j];
+        high[j] = high[j] * c[j] + v * s[j];
+    }
+    store8(x, low);
+    store8(x + a.rope_half, high);
+}
+
+// Whether rotate_kernel can do it: no norms, no values that are kept in f32, k's columns after those of q.
+bool only_rotates(const Args& a, const Qkv& qkv) {
+    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+    const size_t width = static_cast<size_t>(a.n_heads) * a.head_dim * 2;
+    return a.q_norm == nullptr && a.k_norm == nullptr && a.rope_half > 0 && a.rope_half % 8 == 0 &&
+           qkv.q.type != DType::kF32 && aligned(qkv.q.data) && a.stride % 8 == 0 && a.head_dim % 8 == 0 &&
+           aligned(a.cos) && aligned(a.sin) && a.rope_stride % 4 == 0 &&
+           static_cast<const char*>(qkv.q.data) + width == qkv.k.data;
+}
+
 }  // namespace
 
 void head_norm_rope(const Gpu& gpu, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv) {
@@ -66,8 +103,14 @@ void head_norm_rope(const Gpu& gpu, const QkvWeights& w, const RopeTable* rope, 
     a.n_heads = w.n_heads, a.n_kv_heads = w.n_kv_heads, a.head_dim = w.head_dim;
     a.round_f16 = qkv.q.type == DType::kF32 && (type == DType::kF16 || type == DType::kQ8_0);
     a.round_bf16 = qkv.q.type == DType::kF32 && type == DType::kBF16;
+    a.n_rows = static_cast<int>(qkv.q.rows);
     with_type(qkv.q.type, [&](auto t) {
         using T = decltype(t);
+        if (only_rotates(a, qkv)) {
+            const int64_t threads = int64_t{a.n_rows} * (a.n_heads + a.n_kv_heads) * (a.rope_half / 8);
+            const dim3 blocks(static_cast<unsigned>((threads + kRotateThreads - 1) / kRotateThreads));
+            return launch(gpu, blocks, dim3(kRotateThreads), 0, rotate_kernel<T>, a, static_cast<T*>(qkv.q.data));
+        }
         const dim3 grid(qkv.q.rows, (w.n_heads + 2 * w.n_kv_heads + kWarps - 1) / kWarps);
         launch(gpu, grid, dim3(kWarps * 32), 0, head_norm_rope_kernel<T>, a, static_cast<T*>(qkv.q.data),
                static_cast<T*>(qkv.k.data), static_cast<T*>(qkv.v.data));

@@ -1,10 +1,10 @@
 // The selective scan of a prefill: one pass over a run's rows, the state in registers.
 //
-// 16 states: eight lanes a channel hold two states each; a block takes 16 to 64 channels, so that the blocks of a long
-// run fill the device once. Rows come in tiles of 32 through shared memory (the next tile's values wait in registers);
-// what is the same for all states of a channel (softplus, input, skip, gate) is computed once there. The sums over
-// states are taken eight rows at a time: after three exchanges lane l has row l's. The bound is one exponential a state
-// and row. Any other number of states: a warp a channel.
+// 16 states: half of a block's warps scan, eight lanes a channel with two states each; the other half prepares the next
+// tile of 32 rows for them (softplus, input) and finishes the last one (skip, gate), so that neither waits for the
+// other's latencies. A block takes 16 to 32 channels, so that the blocks of a long run fill the device once. The sums
+// over states are taken eight rows at a time: after three exchanges lane l has row l's. The bound is one exponential a
+// state and row. Any other number of states: a warp a channel.
 #include <algorithm>
 
 #include "kernels/cuda/launch.cuh"
@@ -16,63 +16,62 @@ namespace samba::cuda {
 namespace {
 
 constexpr int kTileTokens = 32, kPad = kTileTokens + 4, kLanes = 8;
-constexpr int kMinChannels = 16, kMaxChannels = 64;
+constexpr int kMinChannels = 16, kMaxChannels = 32;
 
-// Shared memory of a block of n channels; all f32.
+// Shared memory of a block of n channels, of which there are two: one is scanned, one prepared. All f32.
 struct Shared {
-    float *rate, *input, *skip, *gate;  // (channels, kPad): dt log2(e), dt u, D u, silu(z)
-    float* bc;                          // (token, lane, 4): B, B, C, C of the lane's states
-    float* y;                           // (token, channels)
+    float *rate, *input;  // (channels, kPad): dt log2(e), dt u
+    float* y;             // (channels, kPad): sums over states
+    float* bc;            // (token, lane, 4): B, B, C, C of the lane's states
 
-    __device__ Shared(float* base, int n) {
-        rate = base, input = rate + n * kPad, skip = input + n * kPad, gate = skip + n * kPad;
-        bc = gate + n * kPad, y = bc + kTileTokens * 32;
+    static constexpr int kBc = kTileTokens * 32;
+    __device__ Shared(float* base, int n, int which) {
+        rate = base + which * (3 * n * kPad + kBc), input = rate + n * kPad, y = input + n * kPad, bc = y + n * kPad;
     }
 };
-size_t shared_bytes(int n) { return sizeof(float) * (4 * n * kPad + kTileTokens * 32 + kTileTokens * n); }
+size_t shared_bytes(int n) { return 2 * sizeof(float) * (3 * n * kPad + Shared::kBc); }
 
-// A thread's share of a tile as it comes from memory: four (token, channel) pairs, and a few of B and C.
+// A preparing thread's share of a tile: four (token, channel) pairs, and a few of B and C.
 template <class T>
 struct RawTile {
     static constexpr int kMaxBc = kTileTokens * 32 / (kMinChannels * kLanes);
     float dt[4];
     T u[4], z[4], bc[kMaxBc];
-    bool valid[4];
 
     // token0, channel: the thread's first pair; its others are 8, 16, 24 tokens on.
-    __device__ __forceinline__ void load(const ScanArgs& a, const DeviceRun& run, int first, int token0, int channel) {
+    __device__ __forceinline__ void load(const ScanArgs& a, const DeviceRun& run, int first, int token0, int channel,
+                                         int thread, int n_threads) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int t = first + token0 + 8 * i;
             const int64_t row = run.first_row + t;
-            valid[i] = t < run.n_rows && channel < a.d_inner;
-            dt[i] = valid[i] ? a.dt[row * a.dt_stride + channel] : 0.0f;
-            u[i] = valid[i] ? static_cast<const T*>(a.u)[row * a.u_stride + channel] : from_float<T>(0.0f);
-            z[i] = valid[i] ? static_cast<const T*>(a.z)[row * a.z_stride + channel] : from_float<T>(0.0f);
+            const bool valid = t < run.n_rows && channel < a.d_inner;
+            dt[i] = valid ? a.dt[row * a.dt_stride + channel] : -INFINITY;  // softplus 0: the state stays
+            u[i] = valid ? static_cast<const T*>(a.u)[row * a.u_stride + channel] : from_float<T>(0.0f);
+            z[i] = valid ? static_cast<const T*>(a.z)[row * a.z_stride + channel] : from_float<T>(0.0f);
         }
 #pragma unroll
         for (int i = 0; i < kMaxBc; i++) {
-            const int e = threadIdx.x + i * blockDim.x, t = first + e / 32;
-            bc[i] = e < kTileTokens * 32 && t < run.n_rows
+            const int e = thread + i * n_threads, t = first + e / 32;
+            bc[i] = e < Shared::kBc && t < run.n_rows
                         ? static_cast<const T*>(a.dbc)[(run.first_row + t) * a.dbc_stride + a.dt_rank + e % 32]
                         : from_float<T>(0.0f);
         }
     }
 
-    __device__ __forceinline__ void store(const Shared& s, int token0, int local, float D) const {
+    __device__ __forceinline__ void store(const Shared& s, int token0, int local, float bias, int thread,
+                                          int n_threads) const {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int at = local * kPad + token0 + 8 * i;
-            const float step = valid[i] ? softplus(dt[i]) : 0.0f, v = to_float(u[i]);
+            const float step = softplus(dt[i] + bias);
             s.rate[at] = step * kLog2e;
-            s.input[at] = step * v;
-            s.skip[at] = D * v;
-            s.gate[at] = silu(to_float(z[i]));
+            s.input[at] = step * to_float(u[i]);
         }
 #pragma unroll
         for (int i = 0; i < kMaxBc; i++) {
-            const int e = threadIdx.x + i * blockDim.x, n = e % 16;
-            if (e < kTileTokens * 32) s.bc[e / 32 * 32 + n / 2 * 4 + e % 32 / 16 * 2 + n % 2] = to_float(bc[i]);
+            const int e = thread + i * n_threads, n = e % 16;
+            if (e < Shared::kBc) s.bc[e / 32 * 32 + n / 2 * 4 + e % 32 / 16 * 2 + n % 2] = to_float(bc[i]);
         }
     }
 };
@@ -95,7 +94,7 @@ __device__ __forceinline__ float sum_transposed(float (&y)[8], int lane) {
 template <bool kPlanes>
 __device__ __forceinline__ void scan_eight(const ScanArgs& a, const Shared& s, const DeviceRun& run, int tile,
                                            int first, int local, int lane, int channel, const float (&A)[2],
-                                           float (&state)[2], int n_channels) {
+                                           float (&state)[2]) {
     float rate[8], input[8], y[8];
     load8(s.rate + local * kPad + first, rate);
     load8(s.input + local * kPad + first, input);
@@ -113,52 +112,79 @@ __device__ __forceinline__ void scan_eight(const ScanArgs& a, const Shared& s, c
             }
         }
     }
-    const float sum = sum_transposed(y, lane);
-    const int at = local * kPad + first + lane;
-    s.y[(first + lane) * n_channels + local] = (sum + s.skip[at]) * s.gate[at];
+    s.y[local * kPad + first + lane] = sum_transposed(y, lane);
 }
 
-template <class T>
-__global__ void __launch_bounds__(kMaxChannels* kLanes)
-    scan16_kernel(const __grid_constant__ ScanArgs a, int n_channels) {
-    grid_dependents();
-    grid_wait();
-    const DeviceRun run = a.runs[blockIdx.y];
-    const Shared s(dynamic_shared<float>(), n_channels);
-    // As a loader: (token, channel) pairs. As a worker: a channel's lane.
-    const int token0 = threadIdx.x / n_channels, load_local = threadIdx.x % n_channels;
-    const int load_channel = blockIdx.x * n_channels + load_local;
-    const float D = load_channel < a.d_inner ? a.D[load_channel] : 0.0f;
+// The scanning half of a block: tile after tile, each when it has been prepared.
+__device__ __forceinline__ void scan_tiles(const ScanArgs& a, const DeviceRun& run, int n_channels) {
     const int lane = threadIdx.x % kLanes, local = threadIdx.x / kLanes;
     const int channel = blockIdx.x * n_channels + local, safe = min(channel, a.d_inner - 1);
     const float A[2] = {a.A[safe * 16 + lane * 2], a.A[safe * 16 + lane * 2 + 1]};
     const float* before = plane_after(a.state, run.slot, run.position - 1) + safe * 16 + lane * 2;
     float state[2] = {before[0], before[1]};
-
-    RawTile<T> raw;
-    raw.load(a, run, 0, token0, load_channel);
-    for (int tile = 0; tile < run.n_rows; tile += kTileTokens) {
-        raw.store(s, token0, load_local, D);
+    int which = 0;
+    for (int tile = 0; tile < run.n_rows; tile += kTileTokens, which ^= 1) {
         __syncthreads();
-        raw.load(a, run, tile + kTileTokens, token0, load_channel);
+        const Shared s(dynamic_shared<float>(), n_channels, which);
         const bool planes = tile + kTileTokens > run.n_rows - a.state.n_planes;
 #pragma unroll 1
         for (int first = 0; first < kTileTokens; first += 8) {
             if (planes) {
-                scan_eight<true>(a, s, run, tile, first, local, lane, channel, A, state, n_channels);
+                scan_eight<true>(a, s, run, tile, first, local, lane, channel, A, state);
             } else {
-                scan_eight<false>(a, s, run, tile, first, local, lane, channel, A, state, n_channels);
+                scan_eight<false>(a, s, run, tile, first, local, lane, channel, A, state);
             }
         }
-        __syncthreads();
+    }
+    __syncthreads();
+}
+
+// The other half: while tile t is scanned, tile t + 1 is prepared, tile t - 1 finished, tile t + 2 on its way.
+template <class T>
+__device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const DeviceRun& run, int n_channels) {
+    const int n_threads = n_channels * kLanes, thread = threadIdx.x - n_threads;
+    const int token0 = thread / n_channels, local = thread % n_channels, channel = blockIdx.x * n_channels + local;
+    const bool real = channel < a.d_inner;
+    const float D = real ? a.D[channel] : 0.0f, bias = real && a.dt_bias != nullptr ? a.dt_bias[channel] : 0.0f;
+    RawTile<T> raw;
+    T u[2][4], z[2][4];  // of the tile that is scanned, and of the one before it
+    raw.load(a, run, 0, token0, channel, thread, n_threads);
+    int which = 0;
+    for (int tile = 0; tile < run.n_rows + 2 * kTileTokens; tile += kTileTokens, which ^= 1) {
+        const Shared s(dynamic_shared<float>(), n_channels, which);
+        const int finished = tile - 2 * kTileTokens;
+        if (finished >= 0) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int t = token0 + 8 * i;
-            if (tile + t < run.n_rows && load_channel < a.d_inner) {
-                static_cast<T*>(a.y)[(run.first_row + tile + t) * a.y_stride + load_channel] =
-                    from_float<T>(s.y[t * n_channels + load_local]);
+            for (int i = 0; i < 4; i++) {
+                const int t = token0 + 8 * i;
+                if (finished + t >= run.n_rows || !real) continue;
+                const float y = fmaf(D, to_float(u[1][i]), s.y[local * kPad + t]) * silu(to_float(z[1][i]));
+                static_cast<T*>(a.y)[(run.first_row + finished + t) * a.y_stride + channel] = from_float<T>(y);
             }
         }
+        if (tile < run.n_rows) {
+            raw.store(s, token0, local, bias, thread, n_threads);
+#pragma unroll
+            for (int i = 0; i < 4; i++) u[1][i] = u[0][i], z[1][i] = z[0][i], u[0][i] = raw.u[i], z[0][i] = raw.z[i];
+            raw.load(a, run, tile + kTileTokens, token0, channel, thread, n_threads);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; i++) u[1][i] = u[0][i], z[1][i] = z[0][i];
+        }
+        if (tile < run.n_rows + kTileTokens) __syncthreads();
+    }
+}
+
+// So few registers that two blocks of 24 channels fit a multiprocessor.
+template <class T>
+__global__ void __maxnreg__(80) scan16_kernel(const __grid_constant__ ScanArgs a, int n_channels) {
+    grid_dependents();
+    grid_wait();
+    const DeviceRun run = a.runs[blockIdx.y];
+    if (static_cast<int>(threadIdx.x) < n_channels * kLanes) {
+        scan_tiles(a, run, n_channels);
+    } else {
+        prepare_tiles<T>(a, run, n_channels);
     }
 }
 
@@ -169,6 +195,7 @@ __global__ void __launch_bounds__(128) scan_any_kernel(const __grid_constant__ S
     const DeviceRun run = a.runs[blockIdx.y];
     const int lane = threadIdx.x & 31, channel = blockIdx.x * 4 + threadIdx.x / 32;
     if (channel >= a.d_inner) return;
+    const float bias = a.dt_bias != nullptr ? a.dt_bias[channel] : 0.0f;
     float A[kPerLane], state[kPerLane];
     const float* before = plane_after(a.state, run.slot, run.position - 1) + channel * a.d_state;
 #pragma unroll
@@ -179,7 +206,7 @@ __global__ void __launch_bounds__(128) scan_any_kernel(const __grid_constant__ S
     }
     for (int t = 0; t < run.n_rows; t++) {
         const int64_t row = run.first_row + t;
-        const float dt = softplus(a.dt[row * a.dt_stride + channel]);
+        const float dt = softplus(a.dt[row * a.dt_stride + channel] + bias);
         const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
         const T* B = static_cast<const T*>(a.dbc) + row * a.dbc_stride + a.dt_rank;
         const T* C = B + a.d_state;
@@ -214,14 +241,15 @@ int channels_of(const Gpu& gpu, int d_inner, int n_runs) {
 }  // namespace
 
 void scan_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
-                  const ScanWeights& w, PlaneState state, View y) {
-    const ScanArgs a = scan_args(tables, in, dt, w, state, y);
+                  const float* dt_bias, const ScanWeights& w, PlaneState state, View y) {
+    ScanArgs a = scan_args(tables, in, dt, w, state, y);
+    a.dt_bias = dt_bias;
     with_type(in.u.type, [&](auto t) {
         using T = decltype(t);
         if (a.d_state == 16) {
             const int n = channels_of(gpu, a.d_inner, step.n_runs);
             const dim3 grid((a.d_inner + n - 1) / n, step.n_runs);
-            return launch(gpu, grid, dim3(n * kLanes), shared_bytes(n), scan16_kernel<T>, a, n);
+            return launch(gpu, grid, dim3(2 * n * kLanes), shared_bytes(n), scan16_kernel<T>, a, n);
         }
         const dim3 grid((a.d_inner + 3) / 4, step.n_runs);
         a.d_state <= 32 ? launch(gpu, grid, dim3(128), 0, scan_any_kernel<T, 1>, a)

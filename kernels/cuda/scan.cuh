@@ -10,15 +10,15 @@ inline constexpr float kLog2e = 1.4426950408889634f;
 struct ScanArgs {
     const DeviceRun* runs;
     const void *u, *z, *dbc;
-    const float* dt;  // before the softplus, bias added
+    const float* dt;  // before the softplus; where dt_bias is given, before that
     int64_t u_stride, z_stride, dbc_stride, dt_stride;
     const float *A, *D;
     int d_inner, d_state, dt_rank;
     PlaneState state;
     void* y;
     int64_t y_stride;
-    const void* dt_weight;  // or dt is computed: W_dt (d_inner, dt_rank) of 16-bit values, bias or null
-    const float* dt_bias;
+    const void* dt_weight;  // or dt is computed: W_dt (d_inner, dt_rank) of 16-bit values
+    const float* dt_bias;   // or null
 };
 
 inline ScanArgs scan_args(const Tables& tables, const Scan& in, View dt, const ScanWeights& w, PlaneState state,

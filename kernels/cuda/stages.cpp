@@ -8,7 +8,7 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int64_t kNormColumns = 5632;  // of eight normalised rows in a block's shared memory
+constexpr int64_t kNormColumns = 3328;  // eight such rows and a ring of depth one fit the least shared memory
 
 bool is_ring_type(DType ring, DType values) { return values == (ring == DType::kQ8_0 ? DType::kF16 : ring); }
 
@@ -81,8 +81,18 @@ void CudaBackend::logits(const Step& s, View x, const Norm& norm, const Weight& 
     normed_products(x, norm, head, logits, p);
 }
 
+// In a prefill the scan adds the bias: that saves a pass over dt.
+void CudaBackend::prefill_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y) {
+    const View dt = scratch(1, in.u.rows, in.u.cols, DType::kF32);
+    Weight plain = w.dt_proj;
+    plain.bias = nullptr;
+    matmul(s, in.dbc.columns(0, in.dt_rank), plain, dt);
+    scan_prefill(gpu_, step_, tables_, in, dt, w.dt_proj.bias, w, state, y);
+}
+
 void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y) {
     bind(s);
+    if (!step_.decode && in.d_state <= kMaxStates) return prefill_scan(s, in, w, state, y);
     const DType type = w.dt_proj.parts.front().type;
     const bool sixteen = type == DType::kBF16 || type == DType::kF16;
     const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;

@@ -98,8 +98,8 @@ __device__ __forceinline__ float load_as(DType type, const void* base, int64_t i
     return to_float(static_cast<const half*>(base)[i]);
 }
 
-// silu(x) = x / (1 + exp(-x))
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+// silu(x) = x / (1 + exp(-x)), the division to two units in the last place
+__device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 
 // Sum and maximum over the 32 lanes, the same order in every lane.
 __device__ __forceinline__ float warp_sum(float v) {

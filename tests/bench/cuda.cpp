@@ -1,5 +1,7 @@
 // Benchmarks of the CUDA backend, with random weights: end to end, and of single ops at a model's shapes.
-//   bench_cuda model PRESET TYPE [decode=BATCH[,BATCH…]] [prefill=TOKENS] [position=N]
+//   bench_cuda model PRESET TYPE [decode=BATCH[,BATCH…]] [prefill=TOKENS] [position=N] [unread=1]
+// Decoding starts at a position, after a prompt of that length; with unread=1 the state stays empty, which costs the
+// same.
 //   bench_cuda ops PRESET TYPE
 // A line gives the median of five runs, GB/s or TFLOP/s, and the share of what a copy (or the chip's bf16 peak, as
 // cuBLASLt reaches it) gives in the same run.
@@ -66,7 +68,7 @@ struct Model {
     std::unique_ptr<Samba> samba;
     double load_seconds = 0;
 
-    Model(const std::string& name, DType type, int n_slots, int max_rows) {
+    Model(const std::string& name, DType type, int n_slots, int max_rows, int64_t max_context = 32768) {
         const double start = now();
         file = random_model(preset(name), type, 1, nullptr);
         const double made = now();
@@ -75,6 +77,7 @@ struct Model {
         o.n_slots = n_slots;
         o.ring_type = type == DType::kF32 ? DType::kF32 : DType::kF16;
         o.max_rows = max_rows;
+        o.max_context = max_context;
         samba = std::make_unique<Samba>(file, *backend, o);
         load_seconds = now() - made;
         std::printf("%s %s: %.2f GB of weights, made in %.1f s, loaded in %.1f s; %.1f MB a slot\n", name.c_str(),
@@ -163,14 +166,17 @@ std::vector<int> numbers(const std::string& list) {
 void bench_model(const std::string& name, DType type, const std::vector<std::string>& rest) {
     std::vector<int> batches;
     int64_t prompt = 0, start = 2112;
+    bool unread = false;
     for (const std::string& arg : rest) {
         const std::string value = arg.substr(arg.find('=') + 1);
         if (arg.starts_with("decode=")) batches = numbers(value);
         if (arg.starts_with("prefill=")) prompt = std::stoll(value);
         if (arg.starts_with("position=")) start = std::stoll(value);
+        if (arg.starts_with("unread=")) unread = value != "0";
     }
     const int n_slots = batches.empty() ? 1 : *std::max_element(batches.begin(), batches.end());
-    Model m(name, type, n_slots, 0);
+    constexpr int64_t kMargin = 4096;  // of steps beyond the position
+    Model m(name, type, n_slots, 0, std::max(prompt, batches.empty() ? 0 : start + kMargin));
     const double bandwidth = copy_bandwidth(*m.backend);
     std::printf("  %s, copy %.0f GB/s\n", m.backend->description().c_str(), bandwidth / 1e9);
     if (prompt > 0) {
@@ -180,7 +186,7 @@ void bench_model(const std::string& name, DType type, const std::vector<std::str
         std::printf("  prefill %lld tokens: %.3f s, %.0f tokens/s\n", static_cast<long long>(prompt), median(times),
                     static_cast<double>(prompt) / median(times));
     }
-    if (!batches.empty()) {
+    if (!batches.empty() && !unread) {
         for (int slot = 0; slot < n_slots; ++slot) prefill(m, slot, start);
     }
     for (const int batch : batches) {
