@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 
-#include "engine/reply_scorer.h"
+#include "kernels/log_sum_exp.h"
 
 namespace samba {
 

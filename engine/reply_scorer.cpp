@@ -1,49 +1,10 @@
 #include "engine/reply_scorer.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
+
+#include "kernels/log_sum_exp.h"
 
 namespace samba {
-namespace {
-
-constexpr size_t kLanes = 64;  // sums of their own, so that loops over them become vector code
-
-constexpr float kLowest = -87.0f;  // its exponential is the least normal number
-
-// exp(x) for x in [kLowest, 0], relative error below 1e-5, without branches.
-inline float exp_negative(float x) {
-    constexpr float kLog2E = 1.44269504f, kLn2 = 0.69314718f;
-    float y = x * kLog2E;
-    auto whole = static_cast<int32_t>(y - 0.5f);  // the nearest integer: y is not positive
-    float t = (y - static_cast<float>(whole)) * kLn2;
-    // e^t, |t| < 0.35, by Taylor's series
-    float p = 1 + t * (1 + t * (1 / 2.f + t * (1 / 6.f + t * (1 / 24.f + t * (1 / 120.f)))));
-    return p * std::bit_cast<float>((whole + 127) << 23);
-}
-
-}  // namespace
-
-double log_sum_exp(std::span<const float> x) {
-    const float* v = x.data();
-    size_t whole = x.size() / kLanes * kLanes;
-    float most[kLanes], sums[kLanes] = {};
-    std::fill(most, most + kLanes, v[0]);
-    for (size_t i = 0; i < whole; i += kLanes) {
-        for (size_t l = 0; l < kLanes; ++l) most[l] = v[i + l] > most[l] ? v[i + l] : most[l];
-    }
-    for (size_t i = whole; i < x.size(); ++i) most[0] = std::max(most[0], v[i]);
-    float max = *std::max_element(most, most + kLanes);
-    for (size_t i = 0; i < whole; i += kLanes) {
-        float d[kLanes];
-        for (size_t l = 0; l < kLanes; ++l) d[l] = v[i + l] - max > kLowest ? v[i + l] - max : kLowest;
-        for (size_t l = 0; l < kLanes; ++l) sums[l] += exp_negative(d[l]);
-    }
-    for (size_t i = whole; i < x.size(); ++i) sums[0] += exp_negative(std::max(v[i] - max, kLowest));
-    double sum = 0;
-    for (float s : sums) sum += static_cast<double>(s);
-    return static_cast<double>(max) + std::log(sum);
-}
 
 ReplyScorer::ReplyScorer(Engine& engine, std::span<const int32_t> prompt, int n_slots)
     : engine_(engine), rows_per_step_(engine.backend().prefill_chunk() - static_cast<int64_t>(prompt.size())) {
@@ -66,18 +27,17 @@ void ReplyScorer::add(Batch& batch, size_t text, std::span<const int32_t> ids) {
     for (size_t i = 0; i + 1 < ids.size(); ++i) {
         batch.step.wanted.push_back(batch.step.n_rows());
         batch.step.tokens.push_back(ids[i]);
-        batch.rows.push_back({text, ids[i + 1]});
+        batch.step.targets.push_back(ids[i + 1]);
+        batch.texts.push_back(text);
     }
 }
 
 void ReplyScorer::run(Batch& batch, std::vector<double>& sums) {
-    if (batch.rows.empty()) return;
+    if (batch.texts.empty()) return;
     batch.step.kind = StepKind::kPrefill;
-    batch.step.on_logits = [&](int first, View logits) {
-        for (int64_t i = 0; i < logits.rows; ++i) {
-            const Row& row = batch.rows[static_cast<size_t>(first + i)];
-            const float* x = logits.f32(i);
-            sums[row.text] += static_cast<double>(x[row.target]) - log_sum_exp({x, static_cast<size_t>(logits.cols)});
+    batch.step.on_logprobs = [&](int first, std::span<const float> logprobs) {
+        for (size_t i = 0; i < logprobs.size(); ++i) {
+            sums[batch.texts[static_cast<size_t>(first) + i]] += static_cast<double>(logprobs[i]);
         }
     };
     engine_.run(batch.step);

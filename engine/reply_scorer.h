@@ -28,19 +28,12 @@ class ReplyScorer {
     int64_t rows_per_step_;
 
     // Texts that go into one step, each in a session of its own.
-    struct Row {
-        size_t text;
-        int32_t target;  // the token whose probability the row's logits give
-    };
     struct Batch {
         Step step;
-        std::vector<Row> rows;
+        std::vector<size_t> texts;  // of each wanted row
     };
     void add(Batch& batch, size_t text, std::span<const int32_t> ids);
     void run(Batch& batch, std::vector<double>& sums);
 };
-
-// ln Σ exp(x) of a row of logits.
-double log_sum_exp(std::span<const float> x);
 
 }  // namespace samba

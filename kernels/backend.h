@@ -137,7 +137,8 @@ class Backend {
     // logits[i] = W rmsnorm(x[wanted[first + i]]), f32, for i < logits.rows
     virtual void logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits);
     // For wanted rows first … first + logits.rows - 1: draws each slot's next token (step.sample), keeps it for
-    // from_sample runs and for receive(), and hands the logits to step.on_logits.
+    // from_sample runs and for receive(), and hands the logits to step.on_logits and the targets'
+    // log-probabilities to step.on_logprobs.
     virtual void sample(const Step& s, int first, View logits) = 0;
 
     // ---- primitives -------------------------------------------------------------------------------------------

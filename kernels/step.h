@@ -26,6 +26,8 @@ struct Run {
 // Receives logits on the host: (n, vocab) f32 of wanted[first_wanted] …; at most kLogitRows rows at a time.
 using LogitsSink = std::function<void(int first_wanted, View logits)>;
 inline constexpr int kLogitRows = 64;
+// Receives the log-probabilities of the targets of wanted[first_wanted] …, some at a time.
+using LogprobsSink = std::function<void(int first_wanted, std::span<const float> logprobs)>;
 
 struct Step {
     StepKind kind = StepKind::kPrefill;
@@ -33,7 +35,9 @@ struct Step {
     std::vector<int32_t> tokens;  // (n_rows); ignored where the run is from_sample
     std::vector<int> wanted;      // rows whose logits are computed, ascending
     bool sample = false;          // each wanted row, the last of its run, draws the slot's next token on the device …
-    LogitsSink on_logits;         // … and, or, the logits are handed to the host
+    LogitsSink on_logits;         // … and, or, the logits are handed to the host …
+    std::vector<int32_t> targets;  // … and, or, each wanted row's token of interest …
+    LogprobsSink on_logprobs;      // … and what the raw logits make of it: much less to move than the logits
 
     int n_rows() const { return static_cast<int>(tokens.size()); }
 };

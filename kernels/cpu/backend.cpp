@@ -11,6 +11,7 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/sampler_state.h"
 #include "kernels/error.h"
+#include "kernels/log_sum_exp.h"
 
 namespace samba {
 namespace {
@@ -258,6 +259,16 @@ void CpuBackend::logits(const Step& s, View x, const Norm& norm, const Weight& h
 
 void CpuBackend::sample(const Step& s, int first, View logits) {
     if (s.on_logits) s.on_logits(first, logits);
+    if (s.on_logprobs) {
+        float logprobs[kLogitRows];
+        pool_.run([&](int thread, int n) {
+            Range mine = share(logits.rows, thread, n, 1);
+            for (int64_t i = mine.first; i < mine.last; ++i) {
+                logprobs[i] = log_prob({logits.f32(i), static_cast<size_t>(logits.cols)}, s.targets[first + i]);
+            }
+        });
+        s.on_logprobs(first, {logprobs, static_cast<size_t>(logits.rows)});
+    }
     if (!s.sample) return;
     for (int64_t i = 0; i < logits.rows; ++i) {
         int row = s.wanted[first + i];

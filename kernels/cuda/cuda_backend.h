@@ -139,7 +139,7 @@ class CudaBackend final : public Backend {
     size_t tokens_offset_ = 0, table_bytes_ = 0;
     Tables tables_;
     SamplingTables sampling_;
-    HostPointer results_memory_, logits_memory_;
+    HostPointer results_memory_, logits_memory_, logprobs_memory_;
     SampleResult* results_ = nullptr;
     std::vector<Staging> staging_;
     size_t next_staging_ = 0;

@@ -128,6 +128,13 @@ void attention_generic(const Gpu& gpu, const StepShape& step, const Tables& tabl
 // The newest rows of each run into the ring, after a prefill's attention.
 void append_to_ring(const Gpu& gpu, const StepShape& step, const Tables& tables, const Qkv& in, const Ring& ring);
 
+// ---- logprob.cu
+// logprobs[i] = ln softmax(logits[i])[targets[i]], for logits.rows rows; logprobs may be host memory.
+struct Targets {
+    int32_t id[kLogitRows];
+};
+void target_logprobs(const Gpu& gpu, View logits, const Targets& targets, float* logprobs);
+
 // ---- sample.cu: see sampling_tables.h
 struct SamplingTables;
 struct WantedRows {  // of a call of sample: run and row within the run

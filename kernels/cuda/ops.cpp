@@ -259,6 +259,22 @@ void CudaBackend::sample(const Step& s, int first, View logits) {
         check(cudaStreamSynchronize(gpu_.stream), "a step");
         s.on_logits(first, View(logits_memory_.get(), logits.rows, logits.cols));
     }
+    if (s.on_logprobs) {  // at the end of the step: one wait for all of its rows
+        if (!logprobs_memory_) {
+            void* p = nullptr;
+            const auto rows = static_cast<size_t>(std::max(limits_.max_rows, kMatvecRows * limits_.n_slots));
+            check(cudaHostAlloc(&p, rows * sizeof(float), cudaHostAllocDefault), "host memory for log-probabilities");
+            logprobs_memory_ = HostPointer(p);
+        }
+        auto* logprobs = static_cast<float*>(logprobs_memory_.get());
+        Targets targets = {};
+        std::copy_n(s.targets.begin() + first, logits.rows, targets.id);
+        cuda::target_logprobs(gpu_, logits, targets, logprobs + first);
+        if (static_cast<size_t>(first + logits.rows) == s.wanted.size()) {
+            check(cudaStreamSynchronize(gpu_.stream), "a step");
+            s.on_logprobs(0, {logprobs, s.wanted.size()});
+        }
+    }
 }
 
 }  // namespace samba::cuda

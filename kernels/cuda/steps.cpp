@@ -287,7 +287,7 @@ void CudaBackend::submit(const Step& s, const Forward& forward) {
         bool& flag;
         ~Leave() { flag = false; }
     } leave{in_step_};
-    Plan* plan = options_.graphs && step_.decode && !s.on_logits ? known_plan(s) : nullptr;
+    Plan* plan = options_.graphs && step_.decode && !s.on_logits && !s.on_logprobs ? known_plan(s) : nullptr;
     if (plan == nullptr) {
         forward(s);
     } else {

@@ -142,6 +142,36 @@ TEST_CASE("logits are handed out where they are asked for, and draw nothing by t
     CHECK(backend->receive().empty());
 }
 
+TEST_CASE("the log-probabilities of targets are handed out, whatever the thread count") {
+    Matrix logits = random_matrix(5, kVocab, 6);
+    std::vector<float> seen[2];
+    for (int threads : {1, 3}) {
+        CpuOptions options;
+        options.threads = threads;
+        auto backend = small_backend(options);
+        Step step;
+        step.kind = StepKind::kPrefill;
+        step.runs = {{0, 0, 0, 5, false}};
+        step.tokens = {1, 2, 3, 4, 5};
+        step.wanted = {0, 1, 2, 3, 4};
+        step.targets = {7, 0, kVocab - 1, 3, 3};
+        std::vector<float>& found = seen[threads == 3];
+        step.on_logprobs = [&](int first, std::span<const float> logprobs) {
+            CHECK(first == static_cast<int>(found.size()));
+            found.insert(found.end(), logprobs.begin(), logprobs.end());
+        };
+        backend->submit(step, [&](const Step& s) { backend->sample(s, 0, logits.view()); });
+        REQUIRE(found.size() == 5);
+        for (int i = 0; i < 5; ++i) {
+            double sum = 0;
+            for (int v = 0; v < kVocab; ++v) sum += std::exp(static_cast<double>(logits.row(i)[v]));
+            CHECK(std::abs(found[static_cast<size_t>(i)] -
+                           (logits.row(i)[step.targets[static_cast<size_t>(i)]] - std::log(sum))) < 2e-5);
+        }
+    }
+    CHECK(seen[0] == seen[1]);
+}
+
 TEST_CASE("a backend says how far ahead it runs, and with what") {
     CHECK(small_backend()->run_ahead() == 1);
     CpuOptions options;
