@@ -19,6 +19,7 @@ struct BlockConfig {
     // MLP
     int64_t d_ff = 0;       // as the file holds it, padded to a multiple of 256; 0: no MLP
     int64_t d_ff_true = 0;  // as the checkpoint had it
+    double rope_theta = 0;  // base of the attention's rotation; 0: the config's
 
     bool operator==(const BlockConfig&) const = default;
 };
@@ -28,7 +29,7 @@ struct Config {
     int64_t d_model = 0, vocab_size = 0;
     int64_t context_length = 0;  // of the training; information, never a limit
     float norm_eps = 1e-5f;
-    double rope_theta = 10000.0;
+    double rope_theta = 10000.0;  // of blocks that do not name their own
     // Mamba-1, the same in every Mamba block
     int d_inner = 0, d_state = 0, d_conv = 0, dt_rank = 0;
     bool tied = true;  // the head is the embedding

@@ -45,25 +45,27 @@ bool has(const ModelFile& file, size_t block, const char* tensor) {
 // `attn`: null, one object, or one for each kind of attention.
 ordered_json attention_json(const ModelFile& file) {
     const Config& c = file.config;
-    std::map<std::tuple<int, int, int64_t, bool, bool>, std::vector<size_t>> kinds;
+    std::map<std::tuple<int, int, int64_t, double, bool, bool>, std::vector<size_t>> kinds;
     for (size_t i = 0; i < c.blocks.size(); ++i) {
         const BlockConfig& b = c.blocks[i];
         if (b.mixer != Mixer::kAttention) continue;
         if (b.rope_dim != b.head_dim) cannot("block " + std::to_string(i) + " does not rotate its whole heads");
         if (int64_t{b.n_heads} * b.head_dim != c.d_model) cannot("heads that are not d_model together");
-        kinds[{b.n_heads, b.n_kv_heads, b.window, has(file, i, "attn_q.bias"), has(file, i, "attn_q_norm.weight")}]
+        double theta = b.rope_theta ? b.rope_theta : c.rope_theta;
+        kinds[{b.n_heads, b.n_kv_heads, b.window, theta, has(file, i, "attn_q.bias"),
+               has(file, i, "attn_q_norm.weight")}]
             .push_back(i);
     }
     ordered_json list = ordered_json::array();
     for (const auto& [kind, layers] : kinds) {
-        const auto& [heads, kv_heads, window, bias, norm] = kind;
+        const auto& [heads, kv_heads, window, theta, bias, norm] = kind;
         list.push_back({{"layers", layers},
                         {"num_heads", heads},
                         {"num_kv_heads", kv_heads},
                         {"qkv_bias", bias},
                         {"qk_norm", norm},
                         {"window_size", window ? ordered_json(window) : ordered_json()},
-                        {"rope_theta", shortest(static_cast<float>(c.rope_theta))}});
+                        {"rope_theta", shortest(static_cast<float>(theta))}});
     }
     return list.empty() ? ordered_json() : list.size() == 1 ? list[0] : list;
 }

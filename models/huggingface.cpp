@@ -109,11 +109,10 @@ class Planner : private PlanBuilder {
         b.rope_dim = b.head_dim;
         b.window = a.window;
         if (b.head_dim % 2 != 0) fail("heads of " + std::to_string(b.head_dim) + " values cannot be rotated in pairs");
-        for (const BlockConfig& other : c.blocks) {
-            if (other.mixer == Mixer::kAttention && c.rope_theta != a.rope_theta)
-                fail("layers with different rope_theta are not supported");
-        }
-        c.rope_theta = a.rope_theta;
+        bool first = std::none_of(c.blocks.begin(), c.blocks.end(),
+                                  [](const BlockConfig& other) { return other.mixer == Mixer::kAttention; });
+        if (first) c.rope_theta = a.rope_theta;
+        if (c.rope_theta != a.rope_theta) b.rope_theta = a.rope_theta;
         int64_t kv = int64_t{b.n_kv_heads} * b.head_dim;
         const std::pair<const char*, int64_t> projections[] = {{"q", c.d_model}, {"k", kv}, {"v", kv}};
         for (const auto& [name, rows] : projections) {

@@ -30,9 +30,7 @@ class ConfigReader {
         if (c.vocab_size == 0) bad_key("samba.vocab_size", "is missing");
         c.context_length = size("samba.context_length", 0);
         c.norm_eps = static_cast<float>(number("samba.attention.layer_norm_rms_epsilon", 1e-5));
-        c.rope_theta = number("samba.rope.freq_base", 10000.0);
         if (!(c.norm_eps > 0)) bad_key("samba.attention.layer_norm_rms_epsilon", "expected a positive number");
-        if (!(c.rope_theta > 0)) bad_key("samba.rope.freq_base", "expected a positive number");
         c.tied = gguf_.find("output.weight") == nullptr;
         n_blocks_ = required("samba.block_count");
         if (n_blocks_ > static_cast<int64_t>(gguf_.tensors.size())) {
@@ -128,6 +126,7 @@ class ConfigReader {
             bad_key("samba.block.mixer",
                     "expected " + std::to_string(n) + " names, one a block, found " + std::to_string(names->size()));
         }
+        std::vector<double> thetas = rope_thetas(c);
         bool mamba = false;
         for (size_t i = 0; i < n; ++i) {
             BlockConfig b;
@@ -141,6 +140,7 @@ class ConfigReader {
                 b.head_dim = static_cast<int>(key_length[i] ? key_length[i] : c.d_model / b.n_heads);
                 b.window = windows[i];
                 b.rope_dim = static_cast<int>(rope[i] < 0 ? b.head_dim : rope[i]);
+                if (thetas[i] != c.rope_theta) b.rope_theta = thetas[i];
                 check_attention(i, b, value_length[i]);
             }
             b.d_ff = has(i, "ffn_gate.weight") ? d_ff[i] : 0;
@@ -162,6 +162,27 @@ class ConfigReader {
             c.d_conv = static_cast<int>(required("samba.ssm.conv_kernel"));
             c.dt_rank = static_cast<int>(required("samba.ssm.time_step_rank"));
         }
+    }
+
+    // One number, or one a block where blocks differ (blocks without a say have 0). Sets the config's: the first.
+    std::vector<double> rope_thetas(Config& c) const {
+        const char* key = "samba.rope.freq_base";
+        const GgufValue* value = meta_.find(key);
+        std::vector<double> thetas;
+        if (value && std::holds_alternative<GgufArray>(*value)) {
+            for (float theta : *meta_.floats(key)) thetas.push_back(theta);
+            if (thetas.size() != static_cast<size_t>(n_blocks_))
+                bad_key(key, "expected " + std::to_string(n_blocks_) + " numbers, one a block");
+        } else {
+            thetas.assign(static_cast<size_t>(n_blocks_), number(key, 10000.0));
+        }
+        auto said = std::find_if(thetas.begin(), thetas.end(), [](double theta) { return theta != 0; });
+        if (said != thetas.end()) c.rope_theta = *said;
+        for (double& theta : thetas) {
+            if (theta == 0 && std::holds_alternative<GgufArray>(*value)) theta = c.rope_theta;
+            if (!(theta > 0) || !std::isfinite(theta)) bad_key(key, "expected a positive number");
+        }
+        return thetas;
     }
 
     void check_attention(size_t i, const BlockConfig& b, int64_t value_length) const {
@@ -203,6 +224,23 @@ void set_per_block(GgufMetadata& meta, const char* key, const Config& c, Get get
     }
 }
 
+// One number where all blocks have it, else one a block.
+void write_rope_theta(const Config& c, GgufMetadata& meta) {
+    std::vector<float> thetas;
+    bool differ = false;
+    for (const BlockConfig& b : c.blocks) {
+        differ |= b.rope_theta != 0;
+        thetas.push_back(static_cast<float>(b.mixer != Mixer::kAttention ? 0
+                                            : b.rope_theta               ? b.rope_theta
+                                                                         : c.rope_theta));
+    }
+    if (differ) {
+        meta.set("samba.rope.freq_base", std::move(thetas));
+    } else {
+        meta.set("samba.rope.freq_base", static_cast<float>(c.rope_theta));
+    }
+}
+
 }  // namespace
 
 Config read_config(const Gguf& gguf) { return ConfigReader(gguf).read(); }
@@ -241,7 +279,7 @@ void write_config(const Config& c, GgufMetadata& meta) {
         meta, "samba.attention.sliding_window", c, [](const auto& b) { return b.window; }, attention);
     set_per_block(
         meta, "samba.rope.dimension_count", c, [](const auto& b) { return b.rope_dim; }, attention);
-    if (any_attention) meta.set("samba.rope.freq_base", static_cast<float>(c.rope_theta));
+    if (any_attention) write_rope_theta(c, meta);
     if (any_mamba) {
         meta.set("samba.ssm.conv_kernel", static_cast<uint32_t>(c.d_conv));
         meta.set("samba.ssm.inner_size", static_cast<uint32_t>(c.d_inner));

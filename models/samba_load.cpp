@@ -37,12 +37,12 @@ void Samba::load_weights(const ModelFile& file) {
     auto vector = [&](const std::string& name) { return backend_.load(std::span(&tensor(name), 1)); };
     auto norm = [&](const std::string& name) { return Norm{vector(name + ".weight"), config.norm_eps}; };
     auto head_norm = [&](const std::string& name) { return file.find(name + ".weight") ? norm(name) : Norm{}; };
-    auto rope_table = [&](int dim) -> RopeTable* {
+    auto rope_table = [&](int dim, double theta) -> RopeTable* {
         if (dim == 0) return nullptr;
         for (RopeTable& r : ropes_) {
-            if (r.dim == dim) return &r;
+            if (r.dim == dim && r.theta == theta) return &r;
         }
-        ropes_.push_back({.dim = dim, .theta = config.rope_theta, .cos = {}, .sin = {}});
+        ropes_.push_back({.dim = dim, .theta = theta, .cos = {}, .sin = {}});
         rope_list_.push_back(&ropes_.back());
         return &ropes_.back();
     };
@@ -87,7 +87,7 @@ void Samba::load_weights(const ModelFile& file) {
                      b.n_kv_heads,
                      b.head_dim};
             w.out_proj = load(block + "attn_output");
-            w.rope = rope_table(b.rope_dim);
+            w.rope = rope_table(b.rope_dim, b.rope_theta ? b.rope_theta : config.rope_theta);
             layers_.emplace_back(std::move(w));
         }
         if (b.d_ff > 0) {

@@ -250,6 +250,9 @@ def hugging_face():
     mamba = {"model_type": "mamba", "vocab_size": VOCAB, "hidden_size": D, "num_hidden_layers": 2, "state_size": STATE, "conv_kernel": CONV, "expand": 2,
              "intermediate_size": INNER, "time_step_rank": RANK, "use_bias": False, "use_conv_bias": True, "layer_norm_epsilon": 1e-5, "residual_in_fp32": True, "bos_token_id": 0, "eos_token_id": 0}
     save_hf("hf_mamba", build([[MAMBA()], [MAMBA()]]), mamba, mixer_norm="norm")
+    save_hf("hf_thetas", build([[ATTN(theta=50.0), mlp_()], [MAMBA(), mlp_()], [ATTN(), mlp_()], [ATTN(heads=2, kv=2, theta=50.0), mlp_()]]),
+            hf_config(4, [{"layers": [0], "num_heads": 4, "window_size": 16, "rope_theta": 50.0}, {"layers": [2], "num_heads": 4, "window_size": 16},
+                          {"layers": [3], "num_heads": 2, "window_size": 16, "rope_theta": 50.0}]), torch.bfloat16)
 
 
 if __name__ == "__main__":

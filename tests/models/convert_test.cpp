@@ -358,6 +358,35 @@ TEST_CASE("the way back to Hugging Face is exact to the bit") {
     }
 }
 
+TEST_CASE("layers that differ in rope_theta keep theirs, there and back") {
+    Place p;
+    p.checkpoint.config["num_hidden_layers"] = 3;
+    p.checkpoint.attention(2, 64, 64);
+    p.checkpoint.mlp(2);
+    auto second = p.checkpoint.config["attn"];
+    second["layers"] = nlohmann::json::array({2});
+    second["num_kv_heads"] = 2;
+    second["rope_theta"] = 500000.0;
+    p.checkpoint.config["attn"] = nlohmann::json::array({p.checkpoint.config["attn"], second});
+    Config config = p.load().config;
+    CHECK(config.rope_theta == 10000.0);
+    CHECK(config.blocks[1].rope_theta == 0);
+    CHECK(config.blocks[2].rope_theta == 500000.0);
+    GgufMetadata metadata = Gguf::open(p.options.output).metadata;
+    REQUIRE(metadata.floats("samba.rope.freq_base"));
+    CHECK(*metadata.floats("samba.rope.freq_base") == std::vector<float>{0, 10000, 500000});
+
+    ExportOptions o;
+    o.input = p.options.output;
+    o.output = p.dir.path("back");
+    export_huggingface(o);
+    auto attn = nlohmann::json::parse(read_bytes(o.output + "/config.json"))["attn"];
+    REQUIRE(attn.size() == 2);
+    CHECK(attn[0]["rope_theta"] == 10000.0);
+    CHECK(attn[1]["rope_theta"] == 500000.0);
+    CHECK(attn[1]["layers"] == nlohmann::json::array({2}));
+}
+
 TEST_CASE("a quantised file goes back with its values exact in f32, and says what is lost") {
     Place p;
     p.options.type = "q8_0";
