@@ -116,7 +116,7 @@ RunCommand add_convert(CLI::App& app, CommonOptions& common) {
                       "the configuration of a .pth [the one that it names]"));
     one_shot(add_text(app, "--to", o->to, "hf", "the way back: a model file becomes a Hugging Face directory"));
     one_shot(add_text(app, "--tokenizer", o->convert.tokenizer, "FILE",
-                      "a tokenizer.model, if it does not lie in the checkpoint"));
+                      "a tokenizer.model or tokenizer.json, if it does not lie in the checkpoint"));
     one_shot(add_flag(app, "--no-tokenizer", o->convert.no_tokenizer,
                       "write a file without tokenizer, for logits, bench and inspect"));
     add_text(app, "--type", o->convert.type, "TYPE", joined(file_types()) + " [the checkpoint's own]");

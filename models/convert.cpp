@@ -111,6 +111,16 @@ void read_row(const CheckpointReader& reader, const TensorPlan& t, int64_t row, 
         out[i] = -static_cast<float>(std::exp(static_cast<double>(out[i])));
 }
 
+// The exact pieces of tokenizer.model win over a tokenizer.json, which may be made from them.
+std::string tokenizer_in(const std::string& folder) {
+    for (const char* name : {"/tokenizer.model", "/tokenizer.json"}) {
+        if (exists(folder + name)) return folder + name;
+    }
+    throw FileError(in_quotes(folder) +
+                    " has no tokenizer.model or tokenizer.json: name one with --tokenizer, or --no-tokenizer for "
+                    "logits and bench alone");
+}
+
 GgufMetadata describe(const ConvertOptions& options, const std::string& folder, const CheckpointPlan& plan,
                       const FileType& type, ConvertReport& report) {
     GgufMetadata meta;
@@ -123,12 +133,7 @@ GgufMetadata describe(const ConvertOptions& options, const std::string& folder, 
     if (info(type.base).quantized) meta.set("general.quantization_version", uint32_t{2});
     write_config(plan.config, meta);
     if (!options.no_tokenizer) {
-        std::string path = options.tokenizer.empty() ? folder + "/tokenizer.model" : options.tokenizer;
-        if (options.tokenizer.empty() && !exists(path)) {
-            throw FileError(
-                in_quotes(folder) +
-                " has no tokenizer.model: name one with --tokenizer, or --no-tokenizer for logits and bench alone");
-        }
+        std::string path = options.tokenizer.empty() ? tokenizer_in(folder) : options.tokenizer;
         TokenizerSource source{folder, path, options.chat_template};
         report.chat_template = write_tokenizer(source, plan, meta, report.notes);
     }

@@ -13,11 +13,11 @@
 namespace samba {
 
 struct ConvertOptions {
-    std::string checkpoint;     // the directory, or the .pth
-    std::string preset;         // of a .pth: its configuration, a name or a FILE.json; empty: the one that it names
-    std::string output;         // model.gguf
-    std::string type;           // a name of file_types() (models/quantize.h); empty: the checkpoint's own
-    std::string tokenizer;      // a tokenizer.model; empty: the one in the directory
+    std::string checkpoint;  // the directory, or the .pth
+    std::string preset;      // of a .pth: its configuration, a name or a FILE.json; empty: the one that it names
+    std::string output;      // model.gguf
+    std::string type;        // a name of file_types() (models/quantize.h); empty: the checkpoint's own
+    std::string tokenizer;   // a tokenizer.model or tokenizer.json; empty: the one in the directory, the former first
     bool no_tokenizer = false;  // a file for logits, bench and inspect alone
     std::string chat_template;  // a name of chat_template_names(); empty: recognised from the checkpoint's Jinja text
     std::string name;           // general.name; empty: the directory's name

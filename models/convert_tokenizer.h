@@ -10,7 +10,7 @@ namespace samba {
 
 struct TokenizerSource {
     std::string directory;       // the checkpoint's
-    std::string tokenizer_path;  // tokenizer.model
+    std::string tokenizer_path;  // tokenizer.model or tokenizer.json
     std::string chat_template;   // a name, or empty: recognised from the directory's Jinja text, if there is one
 };
 

@@ -1,5 +1,6 @@
 #include "models/export_config.h"
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -149,10 +150,14 @@ ExportConfig export_config(const ModelFile& file, DType type, std::vector<std::s
 std::string export_tokenizer_config(const ModelFile& file, const std::string& jinja) {
     const TokenizerData& t = file.tokenizer;
     ordered_json j;
-    j["tokenizer_class"] = "LlamaTokenizer";
+    if (t.kind == "gpt2") {
+        j["tokenizer_class"] = "PreTrainedTokenizerFast";  // the one that takes tokenizer.json as it is
+    } else {
+        j["tokenizer_class"] = "LlamaTokenizer";
+        j["legacy"] = true;
+    }
     j["add_bos_token"] = t.add_bos;
     j["add_eos_token"] = false;
-    j["legacy"] = true;
     auto piece = [&](const char* key, int32_t id) {
         if (id >= 0 && static_cast<size_t>(id) < t.tokens.size()) j[key] = t.tokens[static_cast<size_t>(id)];
     };
@@ -168,6 +173,16 @@ std::string export_tokenizer_config(const ModelFile& file, const std::string& ji
     if (!added.empty()) j["added_tokens_decoder"] = added;
     if (!jinja.empty()) j["chat_template"] = jinja;
     return j.dump(2) + "\n";
+}
+
+std::string export_generation_config(const TokenizerData& t) {
+    std::vector<int64_t> ends;
+    if (t.eos >= 0) ends.push_back(t.eos);
+    for (uint32_t id : t.end_ids) {
+        if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+    }
+    if (ends.size() < 2) return "";
+    return ordered_json{{"eos_token_id", ends}}.dump(2) + "\n";
 }
 
 }  // namespace samba

@@ -18,6 +18,9 @@ ExportConfig export_config(const ModelFile& file, DType type, std::vector<std::s
 
 std::string export_tokenizer_config(const ModelFile& file, const std::string& jinja);
 
+// generation_config.json, where more than one token ends a text; else empty.
+std::string export_generation_config(const TokenizerData& tokenizer);
+
 // The MLP width a directory can hold: the true one if it is a multiple of 256, else the padded.
 int64_t export_width(const BlockConfig& block);
 

@@ -6,9 +6,11 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <memory>
 
 #include "kernels/quant.h"
 #include "models/export_config.h"
+#include "models/export_tokenizer_json.h"
 #include "models/gguf.h"
 #include "models/json_text.h"
 #include "models/model_file.h"
@@ -161,6 +163,25 @@ void write_tensor(OutputFile& out, const ExportTensor& t) {
 
 void write_text(OutputFile& out, const std::string& text) { out.write(text.data(), text.size()); }
 
+// The files of the tokenizer and their text.
+std::vector<std::pair<std::string, std::string>> tokenizer_files(const Gguf& gguf, const ModelFile& file) {
+    const TokenizerData& t = file.tokenizer;
+    std::vector<std::pair<std::string, std::string>> files;
+    if (!t.sentencepiece_model.empty()) {
+        files.emplace_back("tokenizer.model", t.sentencepiece_model);
+    } else if (t.kind == "gpt2") {
+        files.emplace_back("tokenizer.json", export_tokenizer_json(t));
+    } else {
+        return files;
+    }
+    std::string jinja = gguf.metadata.text("tokenizer.chat_template").value_or("");
+    files.emplace_back("tokenizer_config.json", export_tokenizer_config(file, jinja));
+    if (std::string ends = export_generation_config(t); !ends.empty()) {
+        files.emplace_back("generation_config.json", std::move(ends));
+    }
+    return files;
+}
+
 }  // namespace
 
 ExportReport export_huggingface(const ExportOptions& options) {
@@ -180,13 +201,10 @@ ExportReport export_huggingface(const ExportOptions& options) {
     OutputFile config_file(options.output + "/config.json", options.force);
     write_text(config_file, config.json);
     OutputFile tensor_file(options.output + "/model.safetensors", options.force);
-    std::optional<OutputFile> tokenizer_file, tokenizer_config;
-    if (!file.tokenizer.sentencepiece_model.empty()) {
-        tokenizer_file.emplace(options.output + "/tokenizer.model", options.force);
-        write_text(*tokenizer_file, file.tokenizer.sentencepiece_model);
-        tokenizer_config.emplace(options.output + "/tokenizer_config.json", options.force);
-        write_text(*tokenizer_config,
-                   export_tokenizer_config(file, gguf.metadata.text("tokenizer.chat_template").value_or("")));
+    std::vector<std::unique_ptr<OutputFile>> texts;
+    for (const auto& [name, text] : tokenizer_files(gguf, file)) {
+        texts.push_back(std::make_unique<OutputFile>(options.output + "/" + name, options.force));
+        write_text(*texts.back(), text);
     }
     uint64_t total = 0;
     for (const ExportTensor& t : tensors) total += stored_bytes(t);
@@ -201,8 +219,7 @@ ExportReport export_huggingface(const ExportOptions& options) {
     report.n_tensors = tensors.size();
     report.bytes = tensor_file.written();
     tensor_file.finish();
-    if (tokenizer_file) tokenizer_file->finish();
-    if (tokenizer_config) tokenizer_config->finish();
+    for (auto& text : texts) text->finish();
     config_file.finish();
     if (options.progress) options.progress("", total, total);
     return report;

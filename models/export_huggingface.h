@@ -1,5 +1,6 @@
 // The way back: a GGUF model file as a Hugging Face directory that flash-linear-attention loads (config.json,
-// model.safetensors, tokenizer.model). Bit-exact for files that convert made as f32, f16 or bf16 of that type.
+// model.safetensors, tokenizer.model or tokenizer.json). Bit-exact for files that convert made as f32, f16 or bf16 of
+// that type.
 #pragma once
 #include <atomic>
 #include <cstdint>

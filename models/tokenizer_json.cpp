@@ -96,9 +96,12 @@ class Reader {
         }
         const json& dropout = member(model, "dropout");
         if (!dropout.is_null() && dropout != 0.0) refuse("model.dropout", "none", dropout);
-        for (const char* key : {"byte_fallback", "ignore_merges"}) {
-            if (flag(model, key, false, "model")) refuse(std::string("model.") + key, "false", true);
+        if (flag(model, "byte_fallback", false, "model")) {
+            fail(
+                "model.byte_fallback: expected false, found true: made of a sentencepiece tokenizer, whose "
+                "tokenizer.model is needed");
         }
+        if (flag(model, "ignore_merges", false, "model")) refuse("model.ignore_merges", "false", true);
         for (const auto& [piece, id] : vocab.items()) {
             ids_.emplace(piece, id_in(id, piece));
             place(piece, ids_[piece], kNormal);

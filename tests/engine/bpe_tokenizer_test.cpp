@@ -9,6 +9,7 @@
 #include "engine/unicode.h"
 #include "kernels/error.h"
 #include "models/json_text.h"
+#include "models/quote.h"
 #include "models/tokenizer_json.h"
 #include "tests/engine/shipped_tokenizer.h"
 
@@ -141,6 +142,27 @@ TEST_CASE("byte-level BPE: decoding gives every byte back, and no space is taken
         std::string text = random_words(random, 30);
         CAPTURE(text);
         REQUIRE(t.decode(t.encode(text)) == text);
+    }
+}
+
+TEST_CASE("byte-level BPE: a stream of tokens gives whole characters, and in the end every byte") {
+    for (const char* kind : {"gpt2", "neox"}) {
+        Tokenizer t(fixture_data(kind), 1000, {});
+        size_t cut = 0;  // tokens that end inside a character
+        for (const HardString& row : hard_strings(kind)) {
+            TextStream stream(t, true);
+            std::string text;
+            for (int32_t id : row.ids) {
+                std::string more = stream.push(id);
+                CAPTURE(kind, row.text, id);
+                REQUIRE(valid_utf8(more));
+                cut += more != t.bytes(id);
+                text += more;
+            }
+            REQUIRE(stream.finish().empty());
+            REQUIRE(text == t.decode(row.ids));
+        }
+        CHECK(cut > 100);
     }
 }
 

@@ -204,7 +204,7 @@ TEST_CASE("convert refuses what it cannot do, and leaves nothing behind") {
     SECTION("no tokenizer") {
         p.checkpoint.write(p.options.checkpoint);
         CHECK(has(error_of<FileError>([&] { convert_checkpoint(p.options); }),
-                  "has no tokenizer.model: name one with --tokenizer"));
+                  "has no tokenizer.model or tokenizer.json: name one with --tokenizer"));
     }
     SECTION("no such directory") {
         p.options.checkpoint = p.dir.path("missing");
