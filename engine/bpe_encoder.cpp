@@ -15,54 +15,18 @@ namespace {
 
 uint64_t pair_key(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) << 32 | b; }
 
-struct Character {
-    size_t length;
-    CharClass kind;
-};
-Character character_at(std::string_view text, size_t at) {
-    Utf8Char c = decode_utf8(text.substr(at));
-    if (c.kind != Utf8Char::kValid) return {1, CharClass::kOther};
-    return {static_cast<size_t>(c.length), char_class(c.code)};
-}
-
-// Where the run of characters of one class that begins at `at` ends.
-size_t class_end(std::string_view text, size_t at, CharClass kind) {
-    while (at < text.size()) {
-        Character c = character_at(text, at);
-        if (c.kind != kind) break;
-        at += c.length;
-    }
-    return at;
-}
-
 }  // namespace
 
-size_t first_word(std::string_view text) {
-    for (std::string_view ending : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}) {
-        if (text.starts_with(ending)) return ending.size();
-    }
-    Character first = character_at(text, 0);
-    if (first.kind != CharClass::kSpace) return class_end(text, first.length, first.kind);
-    if (text[0] == ' ' && text.size() > 1) {
-        Character second = character_at(text, 1);
-        if (second.kind != CharClass::kSpace) return class_end(text, 1 + second.length, second.kind);
-    }
-    // White space, but the last before a word goes with the word.
-    size_t last = 0, end = first.length;
-    while (end < text.size()) {
-        Character c = character_at(text, end);
-        if (c.kind != CharClass::kSpace) return last > 0 ? last : end;
-        last = end;
-        end += c.length;
-    }
-    return end;
-}
-
 BpeEncoder::BpeEncoder(const TokenizerData& data, const Vocabulary& vocabulary) : adds_space_(data.add_space_prefix) {
-    if (data.pre != "gpt-2" && data.pre != "gpt-neox") {
-        throw FileError("tokenizer.ggml.pre: expected \"gpt-2\" or \"gpt-neox\", found " + in_quotes(data.pre));
+    if (data.pre != "gpt-2" && data.pre != "gpt-neox" && data.pre != "llama-bpe") {
+        throw FileError("tokenizer.ggml.pre: expected \"gpt-2\", \"gpt-neox\" or \"llama-bpe\", found " +
+                        in_quotes(data.pre));
     }
     nfc_ = data.pre == "gpt-neox";
+    if (data.pre == "llama-bpe") {
+        pattern_ = WordPattern::kLlama3;
+        read_whole_words(vocabulary);
+    }
     read_bytes(vocabulary);
     read_merges(data, vocabulary);
     read_added(vocabulary);
@@ -101,6 +65,12 @@ void BpeEncoder::read_merges(const TokenizerData& data, const Vocabulary& vocabu
     }
 }
 
+void BpeEncoder::read_whole_words(const Vocabulary& vocabulary) {
+    for (int32_t id = 0; vocabulary.has(id); ++id) {
+        if (vocabulary.type(id) == PieceType::kNormal) whole_words_.emplace(vocabulary.bytes(id), id);
+    }
+}
+
 void BpeEncoder::read_added(const Vocabulary& vocabulary) {
     for (int32_t id = 0; vocabulary.has(id); ++id) {
         if (vocabulary.type(id) != PieceType::kUserDefined || vocabulary.piece(id).empty()) continue;
@@ -121,14 +91,9 @@ void BpeEncoder::read_added(const Vocabulary& vocabulary) {
     }
 }
 
-// Words never end inside a class, and a word's begin depends on nothing before it. White space looks ahead, so a text
-// is not cut after it; nor after an apostrophe, which may begin an ending.
 bool BpeEncoder::can_cut(char32_t a, char32_t b) const {
     if (nfc_ && !(nfc_boundary(a) && nfc_boundary(b))) return false;
-    CharClass left = char_class(a);
-    if (left == CharClass::kSpace || left == char_class(b) || (a == U'\'' && char_class(b) == CharClass::kLetter)) {
-        return false;
-    }
+    if (!words_part(a, b, pattern_)) return false;
     return added_pairs_.empty() || !added_pairs_.contains(pair_key(a, b));
 }
 
@@ -166,7 +131,7 @@ void BpeEncoder::encode_words(std::string_view text, bool begins_text, std::vect
         text = spaced;
     }
     while (!text.empty()) {
-        size_t length = first_word(text);
+        size_t length = first_word(text, pattern_);
         encode_word(text.substr(0, length), ids);
         text.remove_prefix(length);
     }
@@ -174,6 +139,12 @@ void BpeEncoder::encode_words(std::string_view text, bool begins_text, std::vect
 
 // Joins the pair of lowest rank, the leftmost of equals, until no pair is in the table.
 void BpeEncoder::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
+    if (!whole_words_.empty()) {
+        if (auto whole = whole_words_.find(std::string(word)); whole != whole_words_.end()) {
+            ids.push_back(whole->second);
+            return;
+        }
+    }
     struct Symbol {
         int32_t id;
         int previous, next;  // -1: none

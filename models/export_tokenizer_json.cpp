@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "models/tokenizer_json.h"
+
 namespace samba {
 
 namespace {
@@ -51,13 +53,22 @@ ordered_json model(const TokenizerData& t) {
             {"end_of_word_suffix", nullptr},
             {"fuse_unk", false},
             {"byte_fallback", false},
-            {"ignore_merges", false},
+            {"ignore_merges", t.pre == "llama-bpe"},
             {"vocab", std::move(vocab)},
             {"merges", std::move(merges)}};
 }
 
-ordered_json byte_level(bool adds_space) {
-    return {{"type", "ByteLevel"}, {"add_prefix_space", adds_space}, {"trim_offsets", true}, {"use_regex", true}};
+ordered_json byte_level(bool adds_space, bool own_pattern = true) {
+    return {
+        {"type", "ByteLevel"}, {"add_prefix_space", adds_space}, {"trim_offsets", true}, {"use_regex", own_pattern}};
+}
+
+ordered_json pre_tokenizer(const TokenizerData& t) {
+    if (t.pre != "llama-bpe") return byte_level(t.add_space_prefix);
+    ordered_json pattern = {{"Regex", kLlama3Pattern}};
+    ordered_json split = {
+        {"type", "Split"}, {"pattern", std::move(pattern)}, {"behavior", "Isolated"}, {"invert", false}};
+    return {{"type", "Sequence"}, {"pretokenizers", {std::move(split), byte_level(false, false)}}};
 }
 
 // What begins texts with the begin token, where there is one to begin them with.
@@ -86,7 +97,7 @@ std::string export_tokenizer_json(const TokenizerData& given) {
                       {"padding", nullptr},
                       {"added_tokens", added_tokens(t)},
                       {"normalizer", normalised ? ordered_json{{"type", "NFC"}} : ordered_json()},
-                      {"pre_tokenizer", byte_level(t.add_space_prefix)},
+                      {"pre_tokenizer", pre_tokenizer(t)},
                       {"post_processor", post_processor(t)},
                       {"decoder", byte_level(true)},
                       {"model", model(t)}};

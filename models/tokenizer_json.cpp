@@ -101,7 +101,6 @@ class Reader {
                 "model.byte_fallback: expected false, found true: made of a sentencepiece tokenizer, whose "
                 "tokenizer.model is needed");
         }
-        if (flag(model, "ignore_merges", false, "model")) refuse("model.ignore_merges", "false", true);
         for (const auto& [piece, id] : vocab.items()) {
             ids_.emplace(piece, id_in(id, piece));
             place(piece, ids_[piece], kNormal);
@@ -129,15 +128,35 @@ class Reader {
         data_.merges.push_back(left + ' ' + right);
     }
 
+    // [Split by Llama 3's pattern, ByteLevel without its own]
+    bool is_llama3(const json& pre) const {
+        const json& parts = member(pre, "pretokenizers");
+        if (type_of(pre) != "Sequence" || !parts.is_array() || parts.size() != 2) return false;
+        const json& split = parts[0];
+        return type_of(split) == "Split" && member(member(split, "pattern"), "Regex") == kLlama3Pattern &&
+               member(split, "behavior") == "Isolated" && !flag(split, "invert", false, "Split") &&
+               type_of(parts[1]) == "ByteLevel" && !flag(parts[1], "use_regex", true, "ByteLevel") &&
+               !flag(parts[1], "add_prefix_space", true, "ByteLevel");
+    }
+
     void read_rules() {
         const json& normalizer = part("normalizer");
         if (!normalizer.is_null() && type_of(normalizer) != "NFC") refuse("normalizer", "none or NFC", normalizer);
         data_.pre = normalizer.is_null() ? "gpt-2" : "gpt-neox";
         const json& pre = part("pre_tokenizer");
-        if (type_of(pre) != "ByteLevel" || !flag(pre, "use_regex", true, "pre_tokenizer")) {
-            refuse("pre_tokenizer", "ByteLevel with its own pattern", pre);
+        if (is_llama3(pre)) {
+            if (!normalizer.is_null()) refuse("normalizer", "none beside Llama 3's pattern", normalizer);
+            data_.pre = "llama-bpe";
+            data_.add_space_prefix = false;
+        } else if (type_of(pre) != "ByteLevel" || !flag(pre, "use_regex", true, "pre_tokenizer")) {
+            refuse("pre_tokenizer", "ByteLevel with its own pattern, or Llama 3's", pre);
+        } else {
+            data_.add_space_prefix = flag(pre, "add_prefix_space", true, "pre_tokenizer");
         }
-        data_.add_space_prefix = flag(pre, "add_prefix_space", true, "pre_tokenizer");
+        bool whole_words = data_.pre == "llama-bpe";
+        if (flag(part("model"), "ignore_merges", false, "model") != whole_words) {
+            refuse("model.ignore_merges", whole_words ? "true beside Llama 3's pattern" : "false", !whole_words);
+        }
         const json& decoder = part("decoder");
         if (!decoder.is_null() && type_of(decoder) != "ByteLevel") refuse("decoder", "ByteLevel", decoder);
     }
@@ -174,6 +193,15 @@ class Reader {
 
     void read_post_processor() {
         const json& post = part("post_processor");
+        const json& parts = member(post, "processors");
+        if (type_of(post) == "Sequence" && parts.is_array()) {
+            for (const json& p : parts) read_post_processor(p);
+        } else {
+            read_post_processor(post);
+        }
+    }
+
+    void read_post_processor(const json& post) {
         if (post.is_null() || type_of(post) == "ByteLevel") return;
         const json& single = member(post, "single");
         if (type_of(post) != "TemplateProcessing" || !single.is_array() || single.empty() || single.size() > 2 ||

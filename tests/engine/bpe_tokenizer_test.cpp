@@ -81,7 +81,12 @@ std::string random_words(std::mt19937& random, size_t pieces) {
                                         "\xff",
                                         "\xe4\xb8",
                                         "<|endoftext|>",
-                                        "\ufeff"};
+                                        "\ufeff",
+                                        "'S",
+                                        "\u017f",
+                                        "\n\n",
+                                        "\r",
+                                        "!"};
     std::string text;
     for (size_t i = 0; i < pieces; ++i) text += atoms[random() % std::size(atoms)];
     return text;
@@ -100,7 +105,7 @@ using Words = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("byte-level BPE gives the ids of the reference") {
-    for (const char* kind : {"gpt2", "neox"}) {
+    for (const char* kind : {"gpt2", "neox", "llama"}) {
         Tokenizer t(fixture_data(kind), 1000, {});
         auto rows = hard_strings(kind);
         REQUIRE(rows.size() > 500);
@@ -112,7 +117,7 @@ TEST_CASE("byte-level BPE gives the ids of the reference") {
 }
 
 TEST_CASE("byte-level BPE: a stream has the ids of the whole text however it is split") {
-    for (const char* kind : {"gpt2", "neox"}) {
+    for (const char* kind : {"gpt2", "neox", "llama"}) {
         TokenizerData data = fixture_data(kind);
         Tokenizer t(data, 1000, {});
         // Not cut at all, and so without regard to where cuts are allowed.
@@ -146,7 +151,7 @@ TEST_CASE("byte-level BPE: decoding gives every byte back, and no space is taken
 }
 
 TEST_CASE("byte-level BPE: a stream of tokens gives whole characters, and in the end every byte") {
-    for (const char* kind : {"gpt2", "neox"}) {
+    for (const char* kind : {"gpt2", "neox", "llama"}) {
         Tokenizer t(fixture_data(kind), 1000, {});
         size_t cut = 0;  // tokens that end inside a character
         for (const HardString& row : hard_strings(kind)) {
@@ -200,6 +205,31 @@ TEST_CASE("GPT-2's pattern splits words as its regular expression does") {
     CHECK(words("a\u00a0\u00a0b") == Words{"a", "\u00a0", "\u00a0", "b"});
 }
 
+TEST_CASE("Llama 3's pattern splits words as its regular expression does") {
+    auto words = [](std::string_view text) {
+        Words all;
+        while (!text.empty()) {
+            all.emplace_back(text.substr(0, first_word(text, WordPattern::kLlama3)));
+            text.remove_prefix(all.back().size());
+        }
+        return all;
+    };
+    CHECK(words("Don'T stop") == Words{"Don", "'T", " stop"});
+    CHECK(words("'hello (a) !a") == Words{"'hello", " (", "a", ")", " !", "a"});
+    CHECK(words("12345 6") == Words{"123", "45", " ", "6"});
+    CHECK(words("a!\n\n  b") == Words{"a", "!\n\n", " ", " b"});
+    CHECK(words("a \n\t\n  b ") == Words{"a", " \n\t\n", " ", " b", " "});
+    CHECK(words("\tx\n") == Words{"\tx", "\n"});
+}
+
+TEST_CASE("byte-level BPE: with Llama 3's rules a word that is a piece is that piece, whatever the merges") {
+    Tokenizer t(fixture_data("llama"), 1000, {});
+    CHECK(t.encode(" quay") == std::vector<int32_t>{*t.id_of("\u0120quay")});
+    CHECK(t.encode(" quays").size() > 1);
+    CHECK(t.bos() == 0);
+    CHECK(t.add_bos());
+}
+
 TEST_CASE("normalisation form C composes and orders as Unicode says") {
     CHECK(nfc("plain") == "plain");
     CHECK(nfc("e\u0301") == "é");
@@ -222,8 +252,8 @@ TEST_CASE("a byte-level BPE that cannot be used is refused in one line") {
     TokenizerData data = fixture_data("gpt2");
     auto make = [](const TokenizerData& d) { Tokenizer t(d, 2000, {}); };
     TokenizerData other = data;
-    other.pre = "llama-bpe";
-    CHECK_THROWS_WITH(make(other), Contains("expected \"gpt-2\" or \"gpt-neox\", found \"llama-bpe\""));
+    other.pre = "qwen2";
+    CHECK_THROWS_WITH(make(other), Contains("or \"llama-bpe\", found \"qwen2\""));
     other = data;
     other.merges[7] = "nowhere";
     CHECK_THROWS_WITH(make(other), Contains("tokenizer.ggml.merges[7] is \"nowhere\""));

@@ -56,7 +56,7 @@ struct Place {
 }  // namespace
 
 TEST_CASE("convert writes the tokenizer of a tokenizer.json") {
-    for (const auto& [kind, pre] : {std::pair{"gpt2", "gpt-2"}, {"neox", "gpt-neox"}}) {
+    for (const auto& [kind, pre] : {std::pair{"gpt2", "gpt-2"}, {"neox", "gpt-neox"}, {"llama", "llama-bpe"}}) {
         INFO(kind);
         Place p(kind);
         TokenizerData t = p.load().tokenizer, expected = read_tokenizer_json(fixture(kind), kind);
@@ -68,11 +68,11 @@ TEST_CASE("convert writes the tokenizer of a tokenizer.json") {
         CHECK(t.added_ids == expected.added_ids);
         CHECK(t.scores.empty());
         CHECK(t.sentencepiece_model.empty());
-        CHECK(t.bos == -1);
+        CHECK(t.bos == (t.pre == "llama-bpe" ? 0 : -1));
         CHECK(t.eos == 0);
         CHECK(t.unk == -1);
         CHECK(t.end_ids == std::vector<uint32_t>{0});
-        CHECK_FALSE(t.add_bos);
+        CHECK(t.add_bos == (t.pre == "llama-bpe"));
         CHECK_FALSE(t.add_space_prefix);
     }
 }
@@ -159,13 +159,13 @@ TEST_CASE("a tokenizer.json of another kind is refused by name, and leaves nothi
 }
 
 TEST_CASE("the way back writes a tokenizer.json that converts to the same tokenizer") {
-    for (const char* kind : {"gpt2", "neox"}) {
+    for (const char* kind : {"gpt2", "neox", "llama"}) {
         for (bool begins : {false, true}) {
             CAPTURE(kind, begins);
             Place p(kind);
             p.checkpoint.config["eos_token_id"] = {0, 3};
             p.checkpoint.config["bos_token_id"] = 0;
-            if (begins) p.files["tokenizer_config.json"] = R"({"add_bos_token": true})";
+            p.files["tokenizer_config.json"] = json{{"add_bos_token", begins}}.dump();
             TokenizerData before = p.load().tokenizer;
             CHECK(before.add_bos == begins);
             ExportOptions o;

@@ -70,6 +70,40 @@ TEST_CASE("tokenizer.json: a post-processor that begins texts gives the begin to
     CHECK(t.add_bos);
 }
 
+TEST_CASE("tokenizer.json: Llama 3's pattern, with all that goes with it") {
+    json root = example();
+    root["normalizer"] = nullptr;
+    root["model"]["ignore_merges"] = true;
+    root["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers",
+         {{{"type", "Split"}, {"pattern", {{"Regex", kLlama3Pattern}}}, {"behavior", "Isolated"}, {"invert", false}},
+          {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}}}}};
+    root["post_processor"] = json::parse(R"({"type": "Sequence", "processors": [{"type": "ByteLevel"},
+        {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {}}]})");
+    TokenizerData t = read(root);
+    CHECK(t.pre == "llama-bpe");
+    CHECK_FALSE(t.add_space_prefix);
+    CHECK(t.bos == 0);
+    CHECK(t.add_bos);
+    const Change changes[] = {
+        {"/model/ignore_merges", false, "model.ignore_merges: expected true beside Llama 3's pattern"},
+        {"/normalizer", {{"type", "NFC"}}, "normalizer: expected none beside Llama 3's pattern"},
+        {"/pre_tokenizer/pretokenizers/0/pattern/Regex", "\\s+", "pre_tokenizer: expected ByteLevel with its own"},
+        {"/pre_tokenizer/pretokenizers/0/behavior", "Removed", "pre_tokenizer: expected ByteLevel with its own"},
+        {"/pre_tokenizer/pretokenizers/0/invert", true, "pre_tokenizer: expected ByteLevel with its own"},
+        {"/pre_tokenizer/pretokenizers/1/use_regex", true, "pre_tokenizer: expected ByteLevel with its own"},
+        {"/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "pre_tokenizer: expected ByteLevel with its own"},
+    };
+    for (const Change& change : changes) {
+        json other = root;
+        other[json::json_pointer(change.pointer)] = change.value;
+        CAPTURE(change.pointer);
+        CHECK_THROWS_WITH(read(other), Contains(change.message) && !Contains("\n"));
+    }
+}
+
 TEST_CASE("tokenizer.json: what is not known is refused in one line") {
     const Change changes[] = {
         {"/model/type", "WordPiece", "expected a model of type \"BPE\""},
@@ -78,7 +112,7 @@ TEST_CASE("tokenizer.json: what is not known is refused in one line") {
         {"/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix: expected none"},
         {"/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix: expected none"},
         {"/model/dropout", 0.1, "model.dropout: expected none"},
-        {"/model/ignore_merges", true, "model.ignore_merges: expected false"},
+        {"/model/ignore_merges", true, "model.ignore_merges: expected false, found \"true\""},
         {"/model/byte_fallback", true, "model.byte_fallback: expected false"},
         {"/model/byte_fallback", 1, "model.byte_fallback: expected true or false"},
         {"/model/vocab/a", -1, "the id of \"a\": expected a number from 0"},
