@@ -17,8 +17,9 @@
 namespace samba {
 namespace {
 
-constexpr uint64_t kMaxPickle = 256u << 20;          // names and shapes of a checkpoint take well under a megabyte
-constexpr uint64_t kMaxHeldStorage = 2048ull << 20;  // a storage that cannot be read in pieces is held in memory
+constexpr uint64_t kMaxPickle = 256u << 20;  // names and shapes of a checkpoint take well under a megabyte
+// A storage that cannot be read in pieces is held in memory; convert stays below 2 GB.
+constexpr uint64_t kMaxHeldStorage = 1536u << 20;
 
 struct CloseArchive {
     void operator()(zip_t* z) const { zip_discard(z); }
@@ -243,9 +244,11 @@ class TorchReader : public CheckpointReader {
         if (held_entry_ != place.entry) {
             if (place.storage_bytes > kMaxHeldStorage) {
                 archive_->fail("entry " + in_quotes(place.entry) + " of " + std::to_string(place.storage_bytes) +
-                               " bytes is compressed or strided; at most 2 GiB of such are read: save it again with "
+                               " bytes is compressed or strided; at most 1.5 GiB of such are read: save it again with "
                                "contiguous tensors");
             }
+            held_entry_.clear();
+            held_ = std::string();  // two at once would be twice the limit
             held_ = archive_->read(place.entry, 0, place.storage_bytes);
             held_entry_ = place.entry;
         }
