@@ -82,6 +82,7 @@ Json blocks_json(const Config& c) {
                           {"head_dim", b.head_dim},
                           {"window", b.window},
                           {"rope_dim", b.rope_dim},
+                          {"conv_width", b.conv_width},
                           {"d_ff", b.d_ff},
                           {"d_ff_true", b.d_ff_true}});
     }

@@ -20,6 +20,8 @@ struct BlockConfig {
     int64_t d_ff = 0;       // as the file holds it, padded to a multiple of 256; 0: no MLP
     int64_t d_ff_true = 0;  // as the checkpoint had it
     double rope_theta = 0;  // base of the attention's rotation; 0: the config's
+    // attention: q, k and v pass a causal convolution over so many tokens ("+SC"); 0: none
+    int conv_width = 0;
 
     bool operator==(const BlockConfig&) const = default;
 };

@@ -50,6 +50,7 @@ ordered_json attention_json(const ModelFile& file) {
     for (size_t i = 0; i < c.blocks.size(); ++i) {
         const BlockConfig& b = c.blocks[i];
         if (b.mixer != Mixer::kAttention) continue;
+        if (b.conv_width > 0) cannot("block " + std::to_string(i) + " has convolutions of q, k and v");
         if (b.rope_dim != b.head_dim) cannot("block " + std::to_string(i) + " does not rotate its whole heads");
         if (int64_t{b.n_heads} * b.head_dim != c.d_model) cannot("heads that are not d_model together");
         double theta = b.rope_theta ? b.rope_theta : c.rope_theta;

@@ -9,6 +9,7 @@ namespace samba {
 namespace {
 
 const std::string kLayers = "transformer.h.";
+constexpr int kShortConvWidth = 4;
 
 class Planner {
   public:
@@ -85,8 +86,6 @@ class Planner {
     // q, k and v lie in one matrix, interleaved by kv group: (n_kv_heads, q_per_kv + 2, head_dim, d_model).
     void attention(const std::string& p, const char* norm) {
         BlockConfig& b = block(Mixer::kAttention, "an attention");
-        if (build_.find(p + "attn.q_conv1d.weight"))
-            build_.fail("short convolutions of q, k and v (+SC) are not run by this program");
         int64_t d = build_.plan.config.d_model, hd = b.head_dim, group = b.n_heads / b.n_kv_heads;
         build_.vector(name() + "attn_norm.weight", p + norm, d);
         const CheckpointTensor& qkv = build_.need(p + "attn.attn.weight", b.n_kv_heads * (group + 2) * hd, d);
@@ -102,7 +101,19 @@ class Planner {
             for (int64_t g = 0; g < b.n_kv_heads; ++g)
                 t.ranges.push_back({(g * (group + 2) + part.first_head) * hd, part.heads * hd});
         }
+        short_convolutions(p, b);
         build_.matrix(name() + "attn_output.weight", p + "attn.proj.weight", d, b.n_heads * hd);
+    }
+
+    // "+SC", which any configuration may have been trained with: the tensors alone say so.
+    void short_convolutions(const std::string& p, BlockConfig& b) {
+        b.conv_width = build_.find(p + "attn.q_conv1d.weight") ? kShortConvWidth : 0;
+        if (b.conv_width == 0) return;
+        for (const char* part : {"q", "k", "v"}) {
+            int64_t channels = int64_t{*part == 'q' ? b.n_heads : b.n_kv_heads} * b.head_dim;
+            std::string from = p + "attn." + part + "_conv1d.weight";
+            build_.add(name() + "attn_" + part + "_conv1d.weight", build_.need(from, channels, b.conv_width), true);
+        }
     }
 
     // w1 is the gate, w2 the up projection, w3 the down projection.

@@ -42,6 +42,11 @@ void add_mixer(const Config& c, const BlockConfig& b, const std::string& blk, st
     out.push_back({blk + "attn_v.bias", 1, kv, true, true});
     out.push_back({blk + "attn_q_norm.weight", 1, b.head_dim, true, true});
     out.push_back({blk + "attn_k_norm.weight", 1, b.head_dim, true, true});
+    if (b.conv_width > 0) {
+        out.push_back({blk + "attn_q_conv1d.weight", q, b.conv_width, true, false});
+        out.push_back({blk + "attn_k_conv1d.weight", kv, b.conv_width, true, false});
+        out.push_back({blk + "attn_v_conv1d.weight", kv, b.conv_width, true, false});
+    }
     out.push_back({blk + "attn_output.weight", c.d_model, q, false, false});
 }
 

@@ -11,6 +11,7 @@ namespace samba {
 namespace {
 
 constexpr int64_t kMaxSize = int64_t{1} << 30;  // of any dimension
+constexpr uint64_t kMaxConvWidth = 16;          // of q, k and v: what every backend can do
 
 [[noreturn]] void bad_key(const std::string& key, const std::string& what) {
     throw FileError("key " + in_quotes(key) + ": " + what);
@@ -141,6 +142,7 @@ class ConfigReader {
                 b.window = windows[i];
                 b.rope_dim = static_cast<int>(rope[i] < 0 ? b.head_dim : rope[i]);
                 if (thetas[i] != c.rope_theta) b.rope_theta = thetas[i];
+                b.conv_width = conv_width(i);
                 check_attention(i, b, value_length[i]);
             }
             b.d_ff = has(i, "ffn_gate.weight") ? d_ff[i] : 0;
@@ -183,6 +185,20 @@ class ConfigReader {
             if (!(theta > 0) || !std::isfinite(theta)) bad_key(key, "expected a positive number");
         }
         return thetas;
+    }
+
+    // The width of the convolution over q, k and v, which its tensors alone say; 0: none.
+    int conv_width(size_t i) const {
+        for (const char* name : {"attn_q_conv1d.weight", "attn_k_conv1d.weight", "attn_v_conv1d.weight"}) {
+            const GgufTensor* t = gguf_.find("blk." + std::to_string(i) + "." + name);
+            if (!t) continue;
+            if (t->dims[0] < 1 || t->dims[0] > kMaxConvWidth) {
+                throw FileError("tensor " + in_quotes(t->name) + ": expected a convolution over 1 to " +
+                                std::to_string(kMaxConvWidth) + " tokens, found " + std::to_string(t->dims[0]));
+            }
+            return static_cast<int>(t->dims[0]);
+        }
+        return 0;
     }
 
     void check_attention(size_t i, const BlockConfig& b, int64_t value_length) const {

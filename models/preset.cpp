@@ -1,7 +1,8 @@
 // A preset is a config as JSON, all blocks from a pattern that repeats until there are n_blocks:
 //   {"name", "d_model", "vocab_size", "context_length", "tied", "n_blocks", "pattern": [block, …],
 //    defaults of the blocks: "d_ff" (0: no MLP), "n_heads", "n_kv_heads", "window" (0: full), "rope" (bool),
-//    "rope_theta", "norm_eps", "d_inner" (2 d_model), "d_state" (16), "d_conv" (4), "dt_rank" (d_model / 16)}
+//    "conv_width" (0: no convolution of q, k and v), "rope_theta", "norm_eps", "d_inner" (2 d_model), "d_state" (16),
+//    "d_conv" (4), "dt_rank" (d_model / 16)}
 // A block is "mamba", "attention", "none", or an object {"mixer", "times", and what differs from the defaults}.
 #include <algorithm>
 #include <cmath>
@@ -29,8 +30,8 @@ class PresetReader {
     Config read() {
         if (!json_.is_object()) fail("expected a JSON object");
         check_keys(json_, {"name", "d_model", "vocab_size", "context_length", "tied", "n_blocks", "pattern", "d_ff",
-                           "n_heads", "n_kv_heads", "window", "rope", "rope_theta", "norm_eps", "d_inner", "d_state",
-                           "d_conv", "dt_rank"});
+                           "n_heads", "n_kv_heads", "window", "rope", "conv_width", "rope_theta", "norm_eps", "d_inner",
+                           "d_state", "d_conv", "dt_rank"});
         Config c;
         if (!json_.contains("name") || !json_["name"].is_string()) fail("\"name\": expected a string");
         c.name = json_["name"].get<std::string>();
@@ -100,7 +101,7 @@ class PresetReader {
         for (const json& entry : json_["pattern"]) {
             json block = entry.is_string() ? json{{"mixer", entry}} : entry;
             if (!block.is_object()) fail("\"pattern\": expected names and objects, found " + in_quotes(entry.dump()));
-            check_keys(block, {"mixer", "times", "d_ff", "n_heads", "n_kv_heads", "window", "rope"});
+            check_keys(block, {"mixer", "times", "d_ff", "n_heads", "n_kv_heads", "window", "rope", "conv_width"});
             int64_t times = integer(block, "times", 1, kMaxBlocks, 1);
             pattern.insert(pattern.end(), static_cast<size_t>(times), read_block(block, c));
             if (pattern.size() > n_blocks) break;
@@ -135,6 +136,7 @@ class PresetReader {
         }
         b.head_dim = static_cast<int>(c.d_model / b.n_heads);
         b.window = block_value(block, "window", 0, int64_t{1} << 30, 0);
+        b.conv_width = static_cast<int>(block_value(block, "conv_width", 0, 16, 0));
         b.rope_dim = boolean(block.contains("rope") ? block : json_, "rope", true) ? b.head_dim : 0;
         return b;
     }

@@ -123,7 +123,7 @@ void fill_row(Random& random, DType type, char* to, int64_t cols, float sigma, s
 void fill_f32(const std::string& name, int64_t rows, int64_t cols, Random& random, float* x) {
     int64_t n = rows * cols;
     auto ends = [&](const char* s) { return name.ends_with(s); };
-    if (ends("ssm_conv1d.weight")) {
+    if (ends("_conv1d.weight")) {
         random.uniform(x, n);
         for (int64_t i = 0; i < n; ++i) x[i] /= std::sqrt(static_cast<float>(cols));
     } else if (ends("ssm_dt.bias")) {  // softplus(bias) log-uniform in 0.001 … 0.1

@@ -33,13 +33,20 @@ void Samba::mamba(const Step& s, const MambaWeights& w, View x) {
     backend_.matmul_add(s, y, w.out_proj, x);
 }
 
-// x += W_o attention(q, k, v), [q k v] = W_qkv rmsnorm(x)
+// x += W_o attention(q, k, v), [q k v] = W_qkv rmsnorm(x), with a convolution over the tokens: silu(conv(W_qkv …))
 void Samba::attention(const Step& s, const AttentionWeights& w, View x) {
     int64_t q_cols = static_cast<int64_t>(w.qkv.n_heads) * w.qkv.head_dim;
     int64_t kv_cols = static_cast<int64_t>(w.qkv.n_kv_heads) * w.qkv.head_dim;
     View all = ws_.qkv.slice(0, x.rows), y = ws_.attended.slice(0, x.rows).columns(0, q_cols);
     Qkv qkv{all.columns(0, q_cols), all.columns(q_cols, kv_cols), all.columns(q_cols + kv_cols, kv_cols)};
-    backend_.norm_qkv_rope(s, x, w.norm, w.qkv, w.rope, w.ring.type, qkv);
+    if (w.conv.taps.empty()) {
+        backend_.norm_qkv_rope(s, x, w.norm, w.qkv, w.rope, w.ring.type, qkv);
+    } else {
+        View channels = all.columns(0, w.qkv.qkv.rows);
+        backend_.norm_matmul(s, x, w.norm, w.qkv.qkv, channels);
+        backend_.conv_silu(s, channels, w.conv, w.conv_state);
+        backend_.head_norm_rope(s, w.qkv, w.rope, w.ring.type, qkv);
+    }
     backend_.attention(s, qkv, w.ring, y);
     backend_.matmul_add(s, y, w.out_proj, x);
 }

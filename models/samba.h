@@ -25,9 +25,11 @@ struct MambaWeights {
 struct AttentionWeights {
     Norm norm;
     QkvWeights qkv;
+    Conv conv;  // over the channels of q, k and v, or empty ("+SC")
     Weight out_proj;
     RopeTable* rope = nullptr;  // null: no rotation
     Ring ring;
+    PlaneState conv_state;  // where there is a convolution
 };
 
 struct MlpWeights {
@@ -75,7 +77,7 @@ class Samba {
         View h;              // MLP (d_ff)
         View logits;         // (kLogitRows, vocab)
     } ws_;
-    std::deque<std::vector<float>> joined_biases_;  // of q, k, v, which one product adds
+    std::deque<std::vector<float>> joined_;  // biases and taps of q, k, v, which are used as one
 
     void mamba(const Step& s, const MambaWeights& w, View x);
     void attention(const Step& s, const AttentionWeights& w, View x);

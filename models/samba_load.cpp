@@ -52,13 +52,26 @@ void Samba::load_weights(const ModelFile& file) {
         const Tensor* biases[] = {file.find(block + "attn_q.bias"), file.find(block + "attn_k.bias"),
                                   file.find(block + "attn_v.bias")};
         if (!biases[0] && !biases[1] && !biases[2]) return backend_.load(parts);
-        std::vector<float>& joined = joined_biases_.emplace_back();
+        std::vector<float>& joined = joined_.emplace_back();
         for (int i = 0; i < 3; ++i) {
             const float* b = biases[i] ? static_cast<const float*>(biases[i]->data) : nullptr;
             for (int64_t row = 0; row < parts[i].rows; ++row) joined.push_back(b ? b[row] : 0.0f);
         }
         Tensor bias{DType::kF32, 1, static_cast<int64_t>(joined.size()), joined.data()};
         return backend_.load(parts, &bias);
+    };
+    auto load_taps = [&](const std::string& block) {  // one convolution over the columns of [q k v]
+        std::vector<float>& joined = joined_.emplace_back();
+        Tensor taps;
+        for (const char* name : {"attn_q_conv1d", "attn_k_conv1d", "attn_v_conv1d"}) {
+            const Tensor& t = tensor(block + name + ".weight");
+            auto* values = static_cast<const float*>(t.data);
+            joined.insert(joined.end(), values, values + t.rows * t.cols);
+            taps.cols = t.cols;
+            taps.rows += t.rows;
+        }
+        taps.data = joined.data();
+        return backend_.load(std::span(&taps, 1));
     };
 
     embedding_ = vector("token_embd.weight");
@@ -86,6 +99,7 @@ void Samba::load_weights(const ModelFile& file) {
                      b.n_heads,
                      b.n_kv_heads,
                      b.head_dim};
+            if (b.conv_width > 0) w.conv.taps = load_taps(block);
             w.out_proj = load(block + "attn_output");
             w.rope = rope_table(b.rope_dim, b.rope_theta ? b.rope_theta : config.rope_theta);
             layers_.emplace_back(std::move(w));
@@ -125,6 +139,7 @@ void Samba::place_state(const Config& config, const Options& options) {
                        w->qkv.head_dim,
                        options.ring_type};
             if (r.window == 0) max_positions_ = options.max_context;
+            if (!w->conv.taps.empty()) w->conv_state = next_planes();
         }
     }
 }

@@ -23,9 +23,14 @@ StateLayout state_layout(const Config& config, DType ring_type, int n_planes, in
         at = aligned(at + bytes * static_cast<size_t>(n_planes));
     };
     for (const BlockConfig& block : config.blocks) {
-        if (block.mixer != Mixer::kMamba) continue;
-        add_planes(static_cast<int64_t>(config.d_inner) * (config.d_conv - 1));
-        add_planes(static_cast<int64_t>(config.d_inner) * config.d_state);
+        if (block.mixer == Mixer::kMamba) {
+            add_planes(static_cast<int64_t>(config.d_inner) * (config.d_conv - 1));
+            add_planes(static_cast<int64_t>(config.d_inner) * config.d_state);
+        }
+        if (block.conv_width > 0) {  // of an attention's q, k and v
+            add_planes(static_cast<int64_t>(block.n_heads + 2 * block.n_kv_heads) * block.head_dim *
+                       (block.conv_width - 1));
+        }
     }
     for (const BlockConfig& block : config.blocks) {
         if (block.mixer != Mixer::kAttention) continue;

@@ -12,7 +12,7 @@
 namespace samba {
 
 struct StateLayout {
-    struct Planes {  // the conv or the SSM state of one Mamba: n_planes planes of f32, one behind the other
+    struct Planes {  // a recurrent state of one mixer: n_planes planes of f32, one behind the other
         size_t offset, plane_bytes;
     };
     struct RingPart {  // of one attention: K, then V, each (n_kv_heads, n_rows, head_dim)
@@ -23,7 +23,7 @@ struct StateLayout {
         size_t values_offset() const { return offset + static_cast<size_t>(n_kv_heads * n_rows) * row_bytes; }
     };
     int n_planes = 8;
-    std::vector<Planes> planes;   // conv, then SSM, of each Mamba in block order
+    std::vector<Planes> planes;   // in block order: conv, then SSM, of a Mamba; conv of an attention that has one
     std::vector<RingPart> rings;  // of each attention in block order
     size_t slot_bytes = 0;
 

@@ -45,11 +45,13 @@ def mamba_weights(bias=False):
     return w
 
 
-def attention_weights(heads, kv, bias=False, qk_norm=False):
+def attention_weights(heads, kv, bias=False, qk_norm=False, short=False):
     hd = D // heads
     w = {"q_proj.weight": rand(heads * hd, D, scale=0.5), "k_proj.weight": rand(kv * hd, D, scale=0.5), "v_proj.weight": rand(kv * hd, D), "o_proj.weight": rand(D, D)}
     if bias:
         w |= {f"{p}_proj.bias": rand(n * hd, scale=0.3) for p, n in (("q", heads), ("k", kv), ("v", kv))}
+    if short:
+        w |= {f"{p}_conv1d.weight": rand(n * hd, 1, CONV, scale=0.5) for p, n in (("q", heads), ("k", kv), ("v", kv))}
     if qk_norm:
         w |= {"q_norm.weight": norm_weight(hd), "k_norm.weight": norm_weight(hd)}
     return w
@@ -71,11 +73,14 @@ def linear(x, w, name):
     return y + w[name + ".bias"].double() if name + ".bias" in w else y
 
 
+def conv_silu(u, taps, bias=0):
+    padded = torch.cat([torch.zeros(CONV - 1, u.shape[1], dtype=torch.float64), u])
+    return F.silu(sum(padded[j:j + len(u)] * taps[:, 0, j].double() for j in range(CONV)) + bias)
+
+
 def mamba(x, w):
     u, z = linear(x, w, "in_proj").chunk(2, -1)
-    taps, n = w["conv1d.weight"][:, 0].double(), len(x)
-    padded = torch.cat([torch.zeros(CONV - 1, u.shape[1], dtype=torch.float64), u])
-    u = F.silu(sum(padded[j:j + n] * taps[:, j] for j in range(CONV)) + w["conv1d.bias"].double())
+    n, u = len(x), conv_silu(u, w["conv1d.weight"], w["conv1d.bias"].double())
     dt, b, c = (u @ w["x_proj.weight"].double().T).split([RANK, STATE, STATE], -1)
     delta = F.softplus(linear(dt, w, "dt_proj"))
     a, s, out = -torch.exp(w["A_log"].double()), torch.zeros(INNER, STATE, dtype=torch.float64), []
@@ -87,7 +92,10 @@ def mamba(x, w):
 
 def attention(x, w, heads, kv, window, rope=True, theta=10000.0):
     hd, n = D // heads, len(x)
-    q, k, v = (linear(x, w, p + "_proj").view(n, -1, hd).transpose(0, 1) for p in "qkv")
+    q, k, v = (linear(x, w, p + "_proj") for p in "qkv")
+    if "q_conv1d.weight" in w:
+        q, k, v = (conv_silu(m, w[p + "_conv1d.weight"]) for p, m in zip("qkv", (q, k, v)))
+    q, k, v = (m.view(n, -1, hd).transpose(0, 1) for m in (q, k, v))
     if "q_norm.weight" in w:
         q, k = rmsnorm(q, w["q_norm.weight"]), rmsnorm(k, w["k_norm.weight"])
     pos = torch.arange(n, dtype=torch.float64)
@@ -145,6 +153,7 @@ def microsoft_names(model):
             elif kind == "attention":
                 norm_name = "norm_attn" if three else "norm_1"
                 sd |= {p + "attn.attn.weight": interleaved(w, *args[:2]), p + "attn.proj.weight": w["o_proj.weight"]}
+                sd |= {p + "attn." + k: v for k, v in w.items() if "conv1d" in k}
             else:
                 norm_name = "norm_2" if j else "norm_1"
                 sd |= {p + ("mlp" if j else "attn") + f".swiglu.{m}.weight": w[n] for m, n in (("w1", "gate"), ("w2", "up"), ("w3", "down"))}
@@ -255,8 +264,17 @@ def hugging_face():
                           {"layers": [3], "num_heads": 2, "window_size": 16, "rope_theta": 50.0}]), torch.bfloat16)
 
 
+# ---- what came later: behind the others, whose random numbers stay the same ------------------------------------------
+
+
+def short_convolutions():
+    save_pth("short_conv", build([[MAMBA(), MLP()], [ATTN(kv=2, short=True), MLP()], [ATTN(kv=1, window=5, short=True), MLP()]]),
+             preset("Toy_sc", ["mamba", {"mixer": "attention", "n_kv_heads": 2}, {"mixer": "attention", "n_kv_heads": 1, "window": 5}], 3))
+
+
 if __name__ == "__main__":
     shutil.rmtree(HERE, ignore_errors=True)
     microsoft()
     hugging_face()
+    short_convolutions()
     print(sum(os.path.getsize(os.path.join(r, f)) for r, _, fs in os.walk(HERE) for f in fs) // 1024, "KB")

@@ -189,9 +189,19 @@ const Case kBroken[] = {
      "tensor \"blk.0.attn_norm.weight\": expected type F32, found F16"},
     {"an unknown tensor",
      [](Draft& d) {
+         d.add("blk.1.attn_o.weight", {4, 64});
+     },
+     "tensor \"blk.1.attn_o.weight\" is not known"},
+    {"a convolution of q alone",
+     [](Draft& d) {
          d.add("blk.1.attn_q_conv1d.weight", {4, 64});
      },
-     "tensor \"blk.1.attn_q_conv1d.weight\" is not known"},
+     "tensor \"blk.1.attn_k_conv1d.weight\" is missing: expected shape (rows, columns) (32, 4)"},
+    {"a convolution over too many tokens",
+     [](Draft& d) {
+         d.add("blk.1.attn_q_conv1d.weight", {17, 64});
+     },
+     "expected a convolution over 1 to 16 tokens, found 17"},
     {"a bias of q alone", [](Draft& d) { d.add("blk.1.attn_q.bias", {64}); },
      "\"blk.1.attn_v.bias\" is missing, although \"blk.1.attn_q.bias\" is there"},
     {"a norm of k alone", [](Draft& d) { d.add("blk.1.attn_k_norm.weight", {16}); },

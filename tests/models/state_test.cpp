@@ -58,6 +58,18 @@ TEST_CASE("a snapshot holds the plane of the last token and the visible rows, ol
     CHECK(layout.snapshot_bytes(164 + 30) == layout.snapshot_bytes(1'000'000'007));
 }
 
+TEST_CASE("convolutions of q, k and v have planes, in block order") {
+    Config c = two_blocks(100);
+    c.blocks[1].conv_width = 4;
+    c.blocks.push_back(c.blocks[0]);
+    StateLayout layout = state_layout(c, DType::kF16, 8, 0);
+    REQUIRE(layout.planes.size() == 5);
+    CHECK(layout.planes[2].plane_bytes == (4 + 2 * 2) * 16 * 3 * 4);
+    CHECK(layout.planes[2].offset >= layout.planes[1].offset + 8 * layout.planes[1].plane_bytes);
+    CHECK(layout.planes[3].plane_bytes == 128 * 3 * 4);
+    CHECK(layout.rings[0].offset >= layout.planes[4].offset + 8 * layout.planes[4].plane_bytes);
+}
+
 TEST_CASE("full attention keeps every row up to the longest context") {
     StateLayout layout = state_layout(two_blocks(0), DType::kF32, 1, 4096);
     CHECK(layout.rings[0].n_rows >= 4096);
