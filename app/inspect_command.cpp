@@ -83,6 +83,8 @@ Json blocks_json(const Config& c) {
                           {"window", b.window},
                           {"rope_dim", b.rope_dim},
                           {"conv_width", b.conv_width},
+                          {"value_dim", b.value_dim ? b.value_dim : b.head_dim},
+                          {"gate_rank", b.gate_rank},
                           {"d_ff", b.d_ff},
                           {"d_ff_true", b.d_ff_true}});
     }
@@ -151,7 +153,7 @@ void report_text(const Gguf& gguf, const ModelFile& file, const std::string& pat
     for (size_t i = 0; i < file.config.blocks.size(); ++i) {
         const BlockConfig& b = file.config.blocks[i];
         bool attention = b.mixer == Mixer::kAttention;
-        auto number = [&](int64_t n) { return attention ? std::to_string(n) : std::string("-"); };
+        auto number = [](int64_t n) { return n ? std::to_string(n) : std::string("-"); };
         blocks.add({std::to_string(i), b.mixer == Mixer::kNone ? "-" : mixer_name(b.mixer), number(b.n_heads),
                     number(b.n_kv_heads), number(b.head_dim), attention && b.window == 0 ? "full" : number(b.window),
                     std::to_string(b.d_ff)});

@@ -45,6 +45,18 @@ struct Scan {
     int dt_rank = 0, d_state = 0;
 };
 
+// What a recurrence with decay (gated linear attention, retention) reads: q, k (n_rows, n_heads * key_dim), v (n_rows,
+// n_heads * value_dim). The decay of each key channel comes from `gates` (n_rows, n_heads * key_dim) f32, which the op
+// may overwrite, or, where that is empty, is the head's own, head_decay (1, n_heads) F32.
+struct Decayed {
+    View q, k, v;
+    View gates;
+    const Weight* head_decay = nullptr;
+    int n_heads = 0, key_dim = 0, value_dim = 0;
+};
+inline constexpr float kGateDivisor = 16;  // of gated linear attention's log decay
+inline constexpr int kMaxKeyDim = 512;     // of a head
+
 // The angles of the step's rows, written by `embed`, read by every attention that rotates `dim` values with `theta`:
 // cos, sin (n_rows, dim / 2) f32. Angles are position · theta^(-2i/dim), computed in f64: position 10⁹ is as right
 // as 1.
@@ -150,6 +162,14 @@ class Backend {
                                 View y) = 0;
     // For each head of q and k: norm (if any), rotate (if rope), and round q, k, v to `type`.
     virtual void head_norm_rope(const Step& s, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv) = 0;
+    // For each head, with a[t,i] = exp(logsigmoid(gates[t,i]) / kGateDivisor), or the head's decay:
+    //   S[i,j] = a[t,i] * S[i,j] + k[t,i] * v[t,j]
+    //   y[t,j] = sum_i q[t,i] * S[i,j] / sqrt(key_dim)
+    // S (n_heads, key_dim, value_dim) f32. y (n_rows, n_heads * value_dim). Sources: Yang et al., arXiv 2312.06635; Sun
+    // et al., arXiv 2307.08621.
+    virtual void decay_scan(const Step& s, const Decayed& in, PlaneState state, View y) = 0;
+    // For each head of y, norm.weight.cols values wide: y = rmsnorm(y) * silu(gate), in place.
+    virtual void head_norm_gate(const Step& s, View y, const Norm& norm, View gate) = 0;
     virtual void silu_mul(const Step& s, View gate_up, View h) = 0;  // h = silu(first half) * second half
     virtual void gather_rows(const Step& s, View x, std::span<const int> rows, View y) = 0;
 

@@ -10,6 +10,10 @@ const char* mixer_name(Mixer mixer) {
             return "mamba";
         case Mixer::kAttention:
             return "attention";
+        case Mixer::kGla:
+            return "gla";
+        case Mixer::kRetention:
+            return "retention";
     }
     return "";
 }

@@ -6,8 +6,10 @@
 
 namespace samba {
 
-enum class Mixer { kNone, kMamba, kAttention };
-const char* mixer_name(Mixer mixer);  // "", "mamba", "attention": the words of samba.block.mixer
+enum class Mixer { kNone, kMamba, kAttention, kGla, kRetention };
+const char* mixer_name(Mixer mixer);  // "", "mamba", "attention", …: the words of samba.block.mixer
+// Gated linear attention and retention: a recurrence whose state decays.
+inline bool is_decayed(Mixer mixer) { return mixer == Mixer::kGla || mixer == Mixer::kRetention; }
 
 // A block: an optional mixer and an optional MLP, each x += f(rmsnorm(x)).
 struct BlockConfig {
@@ -22,6 +24,9 @@ struct BlockConfig {
     double rope_theta = 0;  // base of the attention's rotation; 0: the config's
     // attention: q, k and v pass a causal convolution over so many tokens ("+SC"); 0: none
     int conv_width = 0;
+    // gla, retention: n_heads of head_dim keys and value_dim values each; gla: rows of the first of its two decay
+    // matrices
+    int value_dim = 0, gate_rank = 0;
 
     bool operator==(const BlockConfig&) const = default;
 };

@@ -69,7 +69,7 @@ std::string file_type_name(uint32_t id) {
 
 DType tensor_type(const FileType& file, std::string_view name, int64_t cols, DType source) {
     if (!info(file.base).quantized) return file.base;
-    if (name.ends_with("ssm_dt.weight")) return source;
+    if (name.ends_with("ssm_dt.weight") || name.ends_with("attn_decay_b.weight")) return source;
     DType type = file.mix ? mixed_type(name, file.base) : file.base;
     if (cols % info(type).block_values == 0) return type;
     return cols % 32 == 0 ? DType::kQ8_0 : DType::kBF16;

@@ -73,12 +73,17 @@ class Planner {
             build_.mamba(p + "attn.", name());
         } else if (has(i, "attn.attn.weight")) {
             attention(p, "norm_1.weight");
+        } else if (has(i, "attn.gk_proj.0.weight")) {
+            decayed(p, block(Mixer::kGla, "a gated linear attention"));
+        } else if (has(i, "attn.g_proj.weight")) {
+            decayed(p, block(Mixer::kRetention, "a retention"));
         } else if (has(i, "attn.swiglu.w1.weight")) {  // an MLP in the mixer's place
             mlp(p + "norm_1.weight", p + "attn.swiglu.", block(Mixer::kNone, "an MLP"));
             block(Mixer::kNone, "an MLP");
         } else {
             build_.fail("layer " + std::to_string(i) +
-                        " has a mixer that this program does not run: neither Mamba nor attention nor MLP");
+                        " has a mixer that this program does not run: neither Mamba, attention, retention, gated "
+                        "linear attention nor MLP");
         }
         mlp(p + "norm_2.weight", p + "mlp.swiglu.", build_.plan.config.blocks[next_ - 1]);
     }
@@ -114,6 +119,24 @@ class Planner {
             std::string from = p + "attn." + part + "_conv1d.weight";
             build_.add(name() + "attn_" + part + "_conv1d.weight", build_.need(from, channels, b.conv_width), true);
         }
+    }
+
+    // Gated linear attention, or retention.
+    void decayed(const std::string& p, const BlockConfig& b) {
+        int64_t d = build_.plan.config.d_model;
+        int64_t keys = int64_t{b.n_heads} * b.head_dim, values = int64_t{b.n_heads} * b.value_dim;
+        build_.vector(name() + "attn_norm.weight", p + "norm_1.weight", d);
+        build_.matrix(name() + "attn_q.weight", p + "attn.q_proj.weight", keys, d);
+        build_.matrix(name() + "attn_k.weight", p + "attn.k_proj.weight", keys, d);
+        build_.matrix(name() + "attn_v.weight", p + "attn.v_proj.weight", values, d);
+        build_.matrix(name() + "attn_gate.weight", p + "attn.g_proj.weight", values, d);
+        if (b.mixer == Mixer::kGla) {
+            build_.matrix(name() + "attn_decay_a.weight", p + "attn.gk_proj.0.weight", b.gate_rank, d);
+            build_.matrix(name() + "attn_decay_b.weight", p + "attn.gk_proj.1.weight", keys, b.gate_rank);
+            build_.vector(name() + "attn_decay_b.bias", p + "attn.gk_proj.1.bias", keys);
+        }
+        build_.vector(name() + "attn_sub_norm.weight", p + "attn.g_norm_swish_gate.weight", b.value_dim);
+        build_.matrix(name() + "attn_output.weight", p + "attn.o_proj.weight", d, values);
     }
 
     // w1 is the gate, w2 the up projection, w3 the down projection.

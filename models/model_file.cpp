@@ -33,6 +33,21 @@ void add_mixer(const Config& c, const BlockConfig& b, const std::string& blk, st
         out.push_back({blk + "ssm_out.bias", 1, c.d_model, true, true});
         return;
     }
+    if (is_decayed(b.mixer)) {
+        int64_t keys = int64_t{b.n_heads} * b.head_dim, values = int64_t{b.n_heads} * b.value_dim;
+        out.push_back({blk + "attn_q.weight", keys, c.d_model, false, false});
+        out.push_back({blk + "attn_k.weight", keys, c.d_model, false, false});
+        out.push_back({blk + "attn_v.weight", values, c.d_model, false, false});
+        out.push_back({blk + "attn_gate.weight", values, c.d_model, false, false});
+        if (b.mixer == Mixer::kGla) {
+            out.push_back({blk + "attn_decay_a.weight", b.gate_rank, c.d_model, false, false});
+            out.push_back({blk + "attn_decay_b.weight", keys, b.gate_rank, false, false});
+            out.push_back({blk + "attn_decay_b.bias", 1, keys, true, false});
+        }
+        out.push_back({blk + "attn_sub_norm.weight", 1, b.value_dim, true, false});
+        out.push_back({blk + "attn_output.weight", c.d_model, values, false, false});
+        return;
+    }
     int64_t q = int64_t{b.n_heads} * b.head_dim, kv = int64_t{b.n_kv_heads} * b.head_dim;
     out.push_back({blk + "attn_q.weight", q, c.d_model, false, false});
     out.push_back({blk + "attn_k.weight", kv, c.d_model, false, false});

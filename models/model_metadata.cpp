@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "kernels/backend.h"
 #include "models/quote.h"
 
 namespace samba {
@@ -94,7 +95,11 @@ class ConfigReader {
         bool mamba = has(i, "ssm_in.weight"), attention = has(i, "attn_q.weight");
         std::string block = "block " + std::to_string(i);
         if (mamba && attention) throw FileError(block + " has the tensors of both a Mamba and an attention");
-        Mixer mixer = mamba ? Mixer::kMamba : attention ? Mixer::kAttention : Mixer::kNone;
+        Mixer mixer = mamba                           ? Mixer::kMamba
+                      : !attention                    ? Mixer::kNone
+                      : has(i, "attn_decay_a.weight") ? Mixer::kGla
+                      : has(i, "attn_gate.weight")    ? Mixer::kRetention
+                                                      : Mixer::kAttention;
         if (names && (*names)[i] != mixer_name(mixer)) {
             bad_key("samba.block.mixer", block + ": expected " + in_quotes(mixer_name(mixer)) +
                                              " (its tensors say so), found " + in_quotes((*names)[i]));
@@ -144,6 +149,14 @@ class ConfigReader {
                 if (thetas[i] != c.rope_theta) b.rope_theta = thetas[i];
                 b.conv_width = conv_width(i);
                 check_attention(i, b, value_length[i]);
+            }
+            if (is_decayed(b.mixer)) {
+                b.n_heads = static_cast<int>(heads[i]);
+                b.head_dim = static_cast<int>(key_length[i]);
+                b.value_dim = static_cast<int>(value_length[i]);
+                if (b.mixer == Mixer::kRetention) b.rope_dim = static_cast<int>(rope[i] < 0 ? b.head_dim : rope[i]);
+                if (b.mixer == Mixer::kGla) b.gate_rank = static_cast<int>(required("samba.attention.decay_lora_rank"));
+                check_decayed(i, b);
             }
             b.d_ff = has(i, "ffn_gate.weight") ? d_ff[i] : 0;
             if (b.d_ff == 0 && (d_ff[i] != 0 || has(i, "ffn_gate.weight"))) {
@@ -201,6 +214,28 @@ class ConfigReader {
         return 0;
     }
 
+    void check_decayed(size_t i, const BlockConfig& b) const {
+        std::string block = "block " + std::to_string(i) + ": ";
+        if (b.n_heads == 0) bad_key("samba.attention.head_count", "block " + std::to_string(i) + " has no heads");
+        if (b.head_dim == 0 || b.head_dim > kMaxKeyDim) {
+            bad_key("samba.attention.key_length",
+                    block + "expected 1 to " + std::to_string(kMaxKeyDim) + ", found " + std::to_string(b.head_dim));
+        }
+        if (b.value_dim == 0) bad_key("samba.attention.value_length", block + "the heads have no values");
+        if (int64_t{b.n_heads} * std::max(b.head_dim, b.value_dim) > kMaxSize) {
+            bad_key("samba.attention.head_count", block + "its heads together are too wide");
+        }
+        check_rotation(block, b);
+    }
+
+    void check_rotation(const std::string& block, const BlockConfig& b) const {
+        if (b.rope_dim > b.head_dim || b.rope_dim % 2 != 0) {
+            bad_key("samba.rope.dimension_count", block + "expected an even number up to " +
+                                                      std::to_string(b.head_dim) + ", found " +
+                                                      std::to_string(b.rope_dim));
+        }
+    }
+
     void check_attention(size_t i, const BlockConfig& b, int64_t value_length) const {
         std::string block = "block " + std::to_string(i) + ": ";
         if (b.n_heads % b.n_kv_heads != 0) {
@@ -215,11 +250,7 @@ class ConfigReader {
             bad_key("samba.attention.value_length", block + "expected the key length " + std::to_string(b.head_dim) +
                                                         ", found " + std::to_string(value_length));
         }
-        if (b.rope_dim > b.head_dim || b.rope_dim % 2 != 0) {
-            bad_key("samba.rope.dimension_count", block + "expected an even number up to " +
-                                                      std::to_string(b.head_dim) + ", found " +
-                                                      std::to_string(b.rope_dim));
-        }
+        check_rotation(block, b);
     }
 };
 
@@ -263,13 +294,17 @@ Config read_config(const Gguf& gguf) { return ConfigReader(gguf).read(); }
 
 void write_config(const Config& c, GgufMetadata& meta) {
     auto attention = [](const BlockConfig& b) { return b.mixer == Mixer::kAttention; };
+    auto heads = [](const BlockConfig& b) { return b.mixer == Mixer::kAttention || is_decayed(b.mixer); };
+    auto rotated = [](const BlockConfig& b) { return b.mixer == Mixer::kAttention || b.mixer == Mixer::kRetention; };
     auto every = [](const BlockConfig&) { return true; };
-    bool plain = true, any_attention = false, any_mamba = false;
+    bool plain = true, any_rotated = false, any_mamba = false;
+    int gate_rank = 0;
     std::vector<int32_t> kv_heads;
     std::vector<std::string> mixers;
     for (const BlockConfig& b : c.blocks) {
-        plain &= b.mixer != Mixer::kNone && b.d_ff != 0;
-        any_attention |= attention(b);
+        plain &= (b.mixer == Mixer::kMamba || attention(b)) && b.d_ff != 0;
+        any_rotated |= rotated(b);
+        gate_rank = std::max(gate_rank, b.gate_rank);
         any_mamba |= b.mixer == Mixer::kMamba;
         kv_heads.push_back(b.n_kv_heads);
         mixers.emplace_back(mixer_name(b.mixer));
@@ -284,18 +319,20 @@ void write_config(const Config& c, GgufMetadata& meta) {
         meta, "samba.feed_forward_length_true", c, [](const auto& b) { return b.d_ff_true; }, every);
     meta.set("samba.vocab_size", static_cast<uint32_t>(c.vocab_size));
     set_per_block(
-        meta, "samba.attention.head_count", c, [](const auto& b) { return b.n_heads; }, attention);
+        meta, "samba.attention.head_count", c, [](const auto& b) { return b.n_heads; }, heads);
     meta.set("samba.attention.head_count_kv", kv_heads);
     set_per_block(
-        meta, "samba.attention.key_length", c, [](const auto& b) { return b.head_dim; }, attention);
+        meta, "samba.attention.key_length", c, [](const auto& b) { return b.head_dim; }, heads);
     set_per_block(
-        meta, "samba.attention.value_length", c, [](const auto& b) { return b.head_dim; }, attention);
+        meta, "samba.attention.value_length", c, [](const auto& b) { return b.value_dim ? b.value_dim : b.head_dim; },
+        heads);
+    if (gate_rank > 0) meta.set("samba.attention.decay_lora_rank", static_cast<uint32_t>(gate_rank));
     meta.set("samba.attention.layer_norm_rms_epsilon", c.norm_eps);
     set_per_block(
         meta, "samba.attention.sliding_window", c, [](const auto& b) { return b.window; }, attention);
     set_per_block(
-        meta, "samba.rope.dimension_count", c, [](const auto& b) { return b.rope_dim; }, attention);
-    if (any_attention) write_rope_theta(c, meta);
+        meta, "samba.rope.dimension_count", c, [](const auto& b) { return b.rope_dim; }, rotated);
+    if (any_rotated) write_rope_theta(c, meta);
     if (any_mamba) {
         meta.set("samba.ssm.conv_kernel", static_cast<uint32_t>(c.d_conv));
         meta.set("samba.ssm.inner_size", static_cast<uint32_t>(c.d_inner));

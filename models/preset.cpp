@@ -3,10 +3,12 @@
 //    defaults of the blocks: "d_ff" (0: no MLP), "n_heads", "n_kv_heads", "window" (0: full), "rope" (bool),
 //    "conv_width" (0: no convolution of q, k and v), "rope_theta", "norm_eps", "d_inner" (2 d_model), "d_state" (16),
 //    "d_conv" (4), "dt_rank" (d_model / 16)}
-// A block is "mamba", "attention", "none", or an object {"mixer", "times", and what differs from the defaults}.
+// A block is "mamba", "attention", "gla" (with "gate_rank", 16), "retention", "none", or an object {"mixer", "times",
+// and what differs from the defaults}.
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/backend.h"
 #include "kernels/error.h"
 #include "models/checkpoint_plan.h"
 #include "models/embedded.h"
@@ -101,7 +103,8 @@ class PresetReader {
         for (const json& entry : json_["pattern"]) {
             json block = entry.is_string() ? json{{"mixer", entry}} : entry;
             if (!block.is_object()) fail("\"pattern\": expected names and objects, found " + in_quotes(entry.dump()));
-            check_keys(block, {"mixer", "times", "d_ff", "n_heads", "n_kv_heads", "window", "rope", "conv_width"});
+            check_keys(block, {"mixer", "times", "d_ff", "n_heads", "n_kv_heads", "window", "rope", "conv_width",
+                               "gate_rank"});
             int64_t times = integer(block, "times", 1, kMaxBlocks, 1);
             pattern.insert(pattern.end(), static_cast<size_t>(times), read_block(block, c));
             if (pattern.size() > n_blocks) break;
@@ -113,16 +116,36 @@ class PresetReader {
         while (c.blocks.size() < n_blocks) c.blocks.insert(c.blocks.end(), pattern.begin(), pattern.end());
     }
 
+    // Heads share d_model / 2 keys and d_model values (gla), or d_model keys and twice as many values (retention).
+    void read_decayed(const json& block, const Config& c, BlockConfig& b) const {
+        bool gla = b.mixer == Mixer::kGla;
+        int64_t keys = gla ? c.d_model / 2 : c.d_model;
+        b.n_heads = static_cast<int>(block_value(block, "n_heads", 1, kMaxSize, -1));
+        b.head_dim = static_cast<int>(keys / b.n_heads);
+        b.value_dim = 2 * b.head_dim;
+        if (int64_t{b.n_heads} * b.value_dim != 2 * keys || b.head_dim > kMaxKeyDim || b.head_dim % 2 != 0) {
+            fail("\"n_heads\": expected heads of the same even number of keys, up to " + std::to_string(kMaxKeyDim) +
+                 ", from " + std::to_string(keys) + ", found " + std::to_string(b.n_heads));
+        }
+        if (gla) b.gate_rank = static_cast<int>(block_value(block, "gate_rank", 1, kMaxSize, 16));
+        if (!gla) b.rope_dim = boolean(block.contains("rope") ? block : json_, "rope", true) ? b.head_dim : 0;
+    }
+
     BlockConfig read_block(const json& block, const Config& c) const {
         BlockConfig b;
         const json mixer = block.value("mixer", json());
-        if (mixer != "mamba" && mixer != "attention" && mixer != "none") {
-            fail("\"mixer\": expected mamba, attention or none, found " + in_quotes(mixer.dump()));
+        bool known = mixer == "none";
+        for (Mixer m : {Mixer::kMamba, Mixer::kAttention, Mixer::kGla, Mixer::kRetention}) {
+            if (mixer == mixer_name(m)) b.mixer = m;
+            known |= mixer == mixer_name(m);
         }
-        b.mixer = mixer == "mamba" ? Mixer::kMamba : mixer == "attention" ? Mixer::kAttention : Mixer::kNone;
+        if (!known) {
+            fail("\"mixer\": expected mamba, attention, gla, retention or none, found " + in_quotes(mixer.dump()));
+        }
         b.d_ff_true = block_value(block, "d_ff", 0, kMaxSize, 0);
         b.d_ff = padded_width(b.d_ff_true);
         if (b.mixer == Mixer::kNone && b.d_ff == 0) fail("\"pattern\": a block has neither mixer nor MLP");
+        if (is_decayed(b.mixer)) read_decayed(block, c, b);
         if (b.mixer != Mixer::kAttention) return b;
         b.n_heads = static_cast<int>(block_value(block, "n_heads", 1, kMaxSize, -1));
         b.n_kv_heads = static_cast<int>(block_value(block, "n_kv_heads", 1, kMaxSize, b.n_heads));

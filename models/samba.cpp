@@ -12,6 +12,7 @@ void Samba::forward(const Step& step) {
     for (const Layer& layer : layers_) {
         if (auto* w = std::get_if<MambaWeights>(&layer)) mamba(step, *w, x);
         if (auto* w = std::get_if<AttentionWeights>(&layer)) attention(step, *w, x);
+        if (auto* w = std::get_if<DecayedWeights>(&layer)) decayed(step, *w, x);
         if (auto* w = std::get_if<MlpWeights>(&layer)) mlp(step, *w, x);
     }
     int n_wanted = static_cast<int>(step.wanted.size());
@@ -48,6 +49,25 @@ void Samba::attention(const Step& s, const AttentionWeights& w, View x) {
         backend_.head_norm_rope(s, w.qkv, w.rope, w.ring.type, qkv);
     }
     backend_.attention(s, qkv, w.ring, y);
+    backend_.matmul_add(s, y, w.out_proj, x);
+}
+
+// x += W_o (rmsnorm(y) * silu(g)), by heads; y the decaying recurrence of q, k, v; [q k v g low] = W rmsnorm(x). In gla
+// the key channels decay as W_gate low says; in retention each head decays at its own rate, and q and k are rotated.
+void Samba::decayed(const Step& s, const DecayedWeights& w, View x) {
+    int64_t keys = int64_t{w.n_heads} * w.key_dim, values = int64_t{w.n_heads} * w.value_dim;
+    View all = ws_.qkvg.slice(0, x.rows).columns(0, w.qkvg.rows), y = ws_.recalled.slice(0, x.rows).columns(0, values);
+    View q = all.columns(0, keys), k = all.columns(keys, keys), v = all.columns(2 * keys, values);
+    View gate = all.columns(2 * keys + values, values), gates;
+    backend_.norm_matmul(s, x, w.norm, w.qkvg, all);
+    if (!w.gate_proj.empty()) {
+        gates = ws_.gates.slice(0, x.rows).columns(0, keys);
+        backend_.matmul(s, all.columns(2 * (keys + values), w.gate_proj.cols), w.gate_proj, gates);
+    }
+    if (w.rope) backend_.head_norm_rope(s, w.heads, w.rope, DType::kF32, {q, k, v});
+    Decayed in{q, k, v, gates, w.gate_proj.empty() ? &w.head_decay : nullptr, w.n_heads, w.key_dim, w.value_dim};
+    backend_.decay_scan(s, in, w.state, y);
+    backend_.head_norm_gate(s, y, w.head_norm, gate);
     backend_.matmul_add(s, y, w.out_proj, x);
 }
 

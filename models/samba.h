@@ -32,6 +32,20 @@ struct AttentionWeights {
     PlaneState conv_state;  // where there is a convolution
 };
 
+// Gated linear attention, or retention.
+struct DecayedWeights {
+    Norm norm;
+    Weight qkvg;        // rows: q, k, v, the output's gate; gla: then the input of gate_proj
+    Weight gate_proj;   // gla: (n_heads * key_dim, gate_rank), with bias
+    Weight head_decay;  // retention: (1, n_heads)
+    QkvWeights heads;   // retention: the heads of q and k, for their rotation
+    RopeTable* rope = nullptr;
+    Norm head_norm;   // (1, value_dim)
+    Weight out_proj;  // (d_model, n_heads * value_dim)
+    int n_heads = 0, key_dim = 0, value_dim = 0;
+    PlaneState state;  // (n_heads, key_dim, value_dim)
+};
+
 struct MlpWeights {
     Norm norm;
     Weight gate_up;  // (2 d_ff, d_model): gate, then up
@@ -39,7 +53,7 @@ struct MlpWeights {
 };
 
 // A sub-layer: x += f(rmsnorm(x)).
-using Layer = std::variant<MambaWeights, AttentionWeights, MlpWeights>;
+using Layer = std::variant<MambaWeights, AttentionWeights, DecayedWeights, MlpWeights>;
 
 // A loaded model on a backend: weights, the states of all slots and the work memory of a step.
 class Samba {
@@ -70,17 +84,20 @@ class Samba {
     int64_t max_positions_ = 0;
     Buffer state_, work_;
 
-    struct Workspace {       // activations of a step; (max_rows, …) each
-        View x;              // the residual stream (d_model)
-        View uz, dbc, y;     // Mamba: [u z], [dt B C], the gated output (d_inner)
-        View qkv, attended;  // attention: [q k v], the product before W_o
-        View h;              // MLP (d_ff)
-        View logits;         // (kLogitRows, vocab)
+    struct Workspace {               // activations of a step; (max_rows, …) each
+        View x;                      // the residual stream (d_model)
+        View uz, dbc, y;             // Mamba: [u z], [dt B C], the gated output (d_inner)
+        View qkv, attended;          // attention: [q k v], the product before W_o
+        View qkvg, gates, recalled;  // gla, retention: [q k v g low], decay gates, the recurrence's output
+        View h;                      // MLP (d_ff)
+        View logits;                 // (kLogitRows, vocab)
     } ws_;
-    std::deque<std::vector<float>> joined_;  // biases and taps of q, k, v, which are used as one
+    // What weights are made of beside the file's tensors: biases and taps of q, k, v, which are used as one; decays.
+    std::deque<std::vector<float>> made_;
 
     void mamba(const Step& s, const MambaWeights& w, View x);
     void attention(const Step& s, const AttentionWeights& w, View x);
+    void decayed(const Step& s, const DecayedWeights& w, View x);
     void mlp(const Step& s, const MlpWeights& w, View x);
     void load_weights(const ModelFile& file);
     void place_state(const Config& config, const Options& options);

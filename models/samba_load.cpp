@@ -1,10 +1,18 @@
 // Loading: weights onto the backend, states and work memory laid out. The forward pass is in samba.cpp.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/error.h"
 #include "models/samba.h"
 
 namespace samba {
+namespace {
+
+int64_t decayed_cols(const BlockConfig& b) {  // of [q k v g low]
+    return 2 * int64_t{b.n_heads} * (b.head_dim + b.value_dim) + b.gate_rank;
+}
+
+}  // namespace
 
 Samba::Samba(const ModelFile& file, Backend& backend, const Options& options) : backend_(backend) {
     const Config& config = file.config;
@@ -18,6 +26,7 @@ Samba::Samba(const ModelFile& file, Backend& backend, const Options& options) : 
     for (const BlockConfig& b : config.blocks) {
         limits.max_cols =
             std::max({limits.max_cols, 2 * b.d_ff, static_cast<int64_t>(b.n_heads + 2 * b.n_kv_heads) * b.head_dim});
+        if (is_decayed(b.mixer)) limits.max_cols = std::max(limits.max_cols, decayed_cols(b));
         limits.max_kv_cols = std::max(limits.max_kv_cols, b.n_kv_heads * b.head_dim);
     }
     for (const auto& ring : layout_.rings) limits.max_ring_rows = std::max(limits.max_ring_rows, ring.n_rows);
@@ -52,7 +61,7 @@ void Samba::load_weights(const ModelFile& file) {
         const Tensor* biases[] = {file.find(block + "attn_q.bias"), file.find(block + "attn_k.bias"),
                                   file.find(block + "attn_v.bias")};
         if (!biases[0] && !biases[1] && !biases[2]) return backend_.load(parts);
-        std::vector<float>& joined = joined_.emplace_back();
+        std::vector<float>& joined = made_.emplace_back();
         for (int i = 0; i < 3; ++i) {
             const float* b = biases[i] ? static_cast<const float*>(biases[i]->data) : nullptr;
             for (int64_t row = 0; row < parts[i].rows; ++row) joined.push_back(b ? b[row] : 0.0f);
@@ -61,7 +70,7 @@ void Samba::load_weights(const ModelFile& file) {
         return backend_.load(parts, &bias);
     };
     auto load_taps = [&](const std::string& block) {  // one convolution over the columns of [q k v]
-        std::vector<float>& joined = joined_.emplace_back();
+        std::vector<float>& joined = made_.emplace_back();
         Tensor taps;
         for (const char* name : {"attn_q_conv1d", "attn_k_conv1d", "attn_v_conv1d"}) {
             const Tensor& t = tensor(block + name + ".weight");
@@ -72,6 +81,12 @@ void Samba::load_weights(const ModelFile& file) {
         }
         taps.data = joined.data();
         return backend_.load(std::span(&taps, 1));
+    };
+    auto load_retention_decay = [&](int n_heads) {  // 1 - 2^(-5-h)
+        std::vector<float>& decay = made_.emplace_back();
+        for (int h = 0; h < n_heads; ++h) decay.push_back(static_cast<float>(1 - std::ldexp(1.0, -5 - h)));
+        Tensor t{DType::kF32, 1, n_heads, decay.data()};
+        return backend_.load(std::span(&t, 1));
     };
 
     embedding_ = vector("token_embd.weight");
@@ -104,6 +119,28 @@ void Samba::load_weights(const ModelFile& file) {
             w.rope = rope_table(b.rope_dim, b.rope_theta ? b.rope_theta : config.rope_theta);
             layers_.emplace_back(std::move(w));
         }
+        if (is_decayed(b.mixer)) {
+            DecayedWeights w;
+            w.norm = norm(block + "attn_norm");
+            std::vector<Tensor> parts;
+            for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_gate"}) {
+                parts.push_back(tensor(block + name + ".weight"));
+            }
+            if (b.mixer == Mixer::kGla) {
+                parts.push_back(tensor(block + "attn_decay_a.weight"));
+                w.gate_proj = load(block + "attn_decay_b");
+            } else {
+                w.head_decay = load_retention_decay(b.n_heads);
+                w.heads.n_heads = w.heads.n_kv_heads = b.n_heads;
+                w.heads.head_dim = b.head_dim;
+                w.rope = rope_table(b.rope_dim);
+            }
+            w.qkvg = backend_.load(parts);
+            w.head_norm = norm(block + "attn_sub_norm");
+            w.out_proj = load(block + "attn_output");
+            w.n_heads = b.n_heads, w.key_dim = b.head_dim, w.value_dim = b.value_dim;
+            layers_.emplace_back(std::move(w));
+        }
         if (b.d_ff > 0) {
             const Tensor gate_up[] = {tensor(block + "ffn_gate.weight"), tensor(block + "ffn_up.weight")};
             layers_.emplace_back(
@@ -128,6 +165,7 @@ void Samba::place_state(const Config& config, const Options& options) {
             w->conv_state = next_planes();
             w->ssm_state = next_planes();
         }
+        if (auto* w = std::get_if<DecayedWeights>(&layer)) w->state = next_planes();
         if (auto* w = std::get_if<AttentionWeights>(&layer)) {
             const StateLayout::RingPart& r = *rings++;
             w->ring = {state_.data() + r.offset,
@@ -147,11 +185,17 @@ void Samba::place_state(const Config& config, const Options& options) {
 void Samba::plan_workspace(const Config& config, int max_rows, DType ring_type) {
     DType act = backend_.activation_type();
     DType qkv_type = act == DType::kF32 ? act : ring_type == DType::kQ8_0 ? DType::kF16 : ring_type;
-    int64_t q_cols = 0, qkv_cols = 0, d_ff = 0;
+    int64_t q_cols = 0, qkv_cols = 0, qkvg_cols = 0, key_cols = 0, value_cols = 0, d_ff = 0;
     for (const BlockConfig& b : config.blocks) {
+        d_ff = std::max(d_ff, b.d_ff);
+        if (is_decayed(b.mixer)) {
+            qkvg_cols = std::max(qkvg_cols, decayed_cols(b));
+            if (b.gate_rank > 0) key_cols = std::max(key_cols, int64_t{b.n_heads} * b.head_dim);
+            value_cols = std::max(value_cols, int64_t{b.n_heads} * b.value_dim);
+        }
+        if (b.mixer != Mixer::kAttention) continue;
         q_cols = std::max(q_cols, static_cast<int64_t>(b.n_heads) * b.head_dim);
         qkv_cols = std::max(qkv_cols, static_cast<int64_t>(b.n_heads + 2 * b.n_kv_heads) * b.head_dim);
-        d_ff = std::max(d_ff, b.d_ff);
     }
     struct Wish {
         View* view;
@@ -165,6 +209,9 @@ void Samba::plan_workspace(const Config& config, int max_rows, DType ring_type) 
         {&ws_.y, max_rows, config.d_inner, act},
         {&ws_.qkv, max_rows, qkv_cols, qkv_type},
         {&ws_.attended, max_rows, q_cols, qkv_type},
+        {&ws_.qkvg, max_rows, qkvg_cols, act},
+        {&ws_.gates, max_rows, key_cols, DType::kF32},
+        {&ws_.recalled, max_rows, value_cols, act},
         {&ws_.h, max_rows, d_ff, act},
         {&ws_.logits, kLogitRows, config.vocab_size, DType::kF32},
     };

@@ -27,6 +27,9 @@ StateLayout state_layout(const Config& config, DType ring_type, int n_planes, in
             add_planes(static_cast<int64_t>(config.d_inner) * (config.d_conv - 1));
             add_planes(static_cast<int64_t>(config.d_inner) * config.d_state);
         }
+        if (is_decayed(block.mixer)) {
+            add_planes(static_cast<int64_t>(block.n_heads) * block.head_dim * block.value_dim);
+        }
         if (block.conv_width > 0) {  // of an attention's q, k and v
             add_planes(static_cast<int64_t>(block.n_heads + 2 * block.n_kv_heads) * block.head_dim *
                        (block.conv_width - 1));

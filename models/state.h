@@ -23,7 +23,8 @@ struct StateLayout {
         size_t values_offset() const { return offset + static_cast<size_t>(n_kv_heads * n_rows) * row_bytes; }
     };
     int n_planes = 8;
-    std::vector<Planes> planes;   // in block order: conv, then SSM, of a Mamba; conv of an attention that has one
+    std::vector<Planes> planes;   // in block order: conv, then SSM, of a Mamba; conv of an attention that has one;
+                                  // what gla and retention recall
     std::vector<RingPart> rings;  // of each attention in block order
     size_t slot_bytes = 0;
 

@@ -99,6 +99,12 @@ class CpuBackend final : public Backend {
     void head_norm_rope(const Step&, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv) override {
         samba::head_norm_rope(pool_, w, rope, type, qkv);
     }
+    void decay_scan(const Step& s, const Decayed& in, PlaneState state, View y) override {
+        samba::decay_scan(pool_, s, in, state, y);
+    }
+    void head_norm_gate(const Step&, View y, const Norm& norm, View gate) override {
+        samba::head_norm_gate(pool_, y, norm, gate);
+    }
     void silu_mul(const Step&, View gate_up, View h) override { samba::silu_mul(pool_, gate_up, h); }
     void gather_rows(const Step&, View x, std::span<const int> rows, View y) override {
         samba::gather_rows(x, rows, y);

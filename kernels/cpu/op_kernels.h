@@ -51,6 +51,28 @@ struct ScanArgs {
 };
 inline constexpr int64_t kScanRows = 64;
 
+// Some rows of one run, for one head and at most kValueTile of its values (pointers are at the first row and value).
+inline constexpr int kValueTile = 32;
+struct DecayArgs {
+    const float *q = nullptr, *k = nullptr;  // (n_rows, key_dim)
+    const float* v = nullptr;                // (n_rows, values)
+    float* y = nullptr;
+    int64_t q_stride = 0, k_stride = 0, v_stride = 0, y_stride = 0;
+    const float* decay = nullptr;  // (n_rows, key_dim), or (with stride 0 and `same`) one value for all
+    int64_t decay_stride = 0;
+    bool same = false;
+    int64_t n_rows = 0;
+    int key_dim = 0, values = 0;
+    const float* before = nullptr;  // (key_dim, value_stride): the state, at the first value
+    int64_t value_stride = 0;
+    // The state after row t goes to planes[(first_plane + t) mod n_planes] for t >= first_kept.
+    float* planes = nullptr;
+    int64_t plane_stride = 0;
+    int n_planes = 1, first_plane = 0;
+    int64_t first_kept = 0;
+    float* room = nullptr;  // (key_dim, kValueTile)
+};
+
 // Some keys of one kv head, consecutive rows of a ring, for the queries that see all of them.
 struct DecodeArgs {
     const char *k = nullptr, *v = nullptr;  // the first visible row
@@ -97,6 +119,8 @@ struct OpKernels {
     void (*conv)(const ConvArgs& a);
     void (*conv_one)(const ConvArgs& a, float* after);  // width 4, one row; `after` may be a.before
     void (*scan)(const ScanArgs& a);
+    void (*gate_decay)(float* x, int64_t n, float divisor);  // x = exp(logsigmoid(x) / divisor)
+    void (*decay_scan)(const DecayArgs& a);
     void (*decode)(const DecodeArgs& a);
     void (*fold)(float* into, const float* partial, int head_dim);
     void (*prefill)(const PrefillArgs& a);

@@ -1,6 +1,7 @@
 // The ops of the instruction set that the including file is compiled for.
 #pragma once
 #include "kernels/cpu/op_attention_kernel.h"
+#include "kernels/cpu/op_decay_kernel.h"
 #include "kernels/cpu/op_mamba_kernel.h"
 #include "kernels/cpu/op_row_kernel.h"
 
@@ -19,6 +20,8 @@ constexpr OpKernels kTable = {
     .conv = conv_kernel,
     .conv_one = conv_one_kernel,
     .scan = scan_kernel,
+    .gate_decay = gate_decay_kernel,
+    .decay_scan = decay_scan_kernel,
     .decode = decode_kernel,
     .fold = fold_kernel,
     .prefill = prefill_kernel,

@@ -70,6 +70,12 @@ void selective_scan(Isa isa, const Step& s, const Scan& in, View dt, const ScanW
 void selective_scan(ThreadPool& pool, const Step& s, const Scan& in, View dt, const ScanWeights& w, PlaneState state,
                     View y);
 
+// ---- gated linear attention, retention: decay.cpp ------------------------------------------------------------------
+
+// in.gates are overwritten with the decays. key_dim at most kMaxKeyDim.
+void decay_scan(ThreadPool& pool, const Step& s, const Decayed& in, PlaneState state, View y);
+void head_norm_gate(ThreadPool& pool, View y, const Norm& norm, View gate);
+
 // ---- attention: attention.cpp -------------------------------------------------------------------------------------
 
 // Memory of an attention call; grows to the largest call seen and stays.

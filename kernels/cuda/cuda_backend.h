@@ -61,6 +61,8 @@ class CudaBackend final : public Backend {
     void selective_scan(const Step& s, const Scan& in, View dt, const ScanWeights& w, PlaneState state,
                         View y) override;
     void head_norm_rope(const Step& s, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv) override;
+    void decay_scan(const Step& s, const Decayed& in, PlaneState state, View y) override;
+    void head_norm_gate(const Step& s, View y, const Norm& norm, View gate) override;
     void silu_mul(const Step& s, View gate_up, View h) override;
     void gather_rows(const Step& s, View x, std::span<const int> rows, View y) override;
 

@@ -103,6 +103,11 @@ void dt_scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables,
                     PlaneState state, View y);
 inline constexpr int kMaxStates = 256;
 
+// ---- decay.cu: gated linear attention, retention
+void decay_scan(const Gpu& gpu, const StepShape& step, const Tables& tables, const Decayed& in, PlaneState state,
+                View y);
+void head_norm_gate(const Gpu& gpu, View y, const Norm& norm, View gate);
+
 // ---- rope.cu
 void head_norm_rope(const Gpu& gpu, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv);
 

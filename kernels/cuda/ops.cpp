@@ -219,6 +219,15 @@ void CudaBackend::attention(const Step& s, const Qkv& in, const Ring& ring, View
     }
 }
 
+void CudaBackend::decay_scan(const Step& s, const Decayed& in, PlaneState state, View y) {
+    bind(s);
+    cuda::decay_scan(gpu_, step_, tables_, in, state, y);
+}
+
+void CudaBackend::head_norm_gate(const Step&, View y, const Norm& norm, View gate) {
+    cuda::head_norm_gate(gpu_, y, norm, gate);
+}
+
 void CudaBackend::silu_mul(const Step&, View gate_up, View h) { cuda::silu_mul(gpu_, gate_up, h); }
 
 void CudaBackend::gather_rows(const Step&, View x, std::span<const int> rows, View y) {

@@ -57,6 +57,13 @@ def attention_weights(heads, kv, bias=False, qk_norm=False, short=False):
     return w
 
 
+def recurrent_weights(heads, keys, values, gla):
+    w = {f"{p}_proj.weight": rand(n, D, scale=0.5) for p, n in (("q", keys), ("k", keys), ("v", values), ("g", values))}
+    if gla:  # biases of both signs: channels that forget within tokens, and some that hardly do
+        w |= {"gk_proj.0.weight": rand(16, D), "gk_proj.1.weight": rand(keys, 16, scale=1.0), "gk_proj.1.bias": rand(keys, scale=4.0)}
+    return w | {"g_norm_swish_gate.weight": norm_weight(values // heads), "o_proj.weight": rand(D, values)}
+
+
 def mlp_weights(width):
     return {"gate": rand(width, D), "up": rand(width, D), "down": rand(D, width)}
 
@@ -112,6 +119,44 @@ def attention(x, w, heads, kv, window, rope=True, theta=10000.0):
     return linear((p @ v).transpose(0, 1).reshape(n, -1), w, "o_proj")
 
 
+def rotate(m, theta=10000.0):
+    n, hd = m.shape[-2:]
+    angle = torch.arange(n, dtype=torch.float64)[:, None] * theta ** -(torch.arange(0, hd, 2, dtype=torch.float64) / hd)
+    a, b = m.chunk(2, -1)
+    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+
+
+# Without a state: o_t = sum over s <= t of (q_t · (decay from s to t ∘ k_s)) v_s, the decay as a sum of logarithms.
+def decayed(q, k, v, log_decay):
+    total = log_decay.cumsum(-2)
+    n, out = q.shape[-2], torch.zeros_like(v)
+    for t in range(n):
+        between = torch.exp(total[:, t:t + 1] - total[:, :t + 1])
+        scores = (q[:, t:t + 1] * between * k[:, :t + 1]).sum(-1) / math.sqrt(q.shape[-1])
+        out[:, t] = (scores[..., None] * v[:, :t + 1]).sum(-2)
+    return out
+
+
+def recurrent(x, w, heads, log_decay, rope):
+    n = len(x)
+    split = lambda m: m.view(n, heads, -1).transpose(0, 1)
+    q, k, v, g = (split(linear(x, w, p + "_proj")) for p in "qkvg")
+    if rope:
+        q, k = rotate(q), rotate(k)
+    o = rmsnorm(decayed(q, k, v, log_decay(split, q)), w["g_norm_swish_gate.weight"]) * F.silu(g)
+    return linear(o.transpose(0, 1).reshape(n, -1), w, "o_proj")
+
+
+def gla(x, w, heads):
+    gate = linear(x @ w["gk_proj.0.weight"].double().T, w, "gk_proj.1")
+    return recurrent(x, w, heads, lambda split, q: split(F.logsigmoid(gate) / 16), rope=False)
+
+
+def retention(x, w, heads):
+    gamma = torch.log(1 - 2.0 ** (-5 - torch.arange(heads, dtype=torch.float64)))
+    return recurrent(x, w, heads, lambda split, q: gamma[:, None, None].expand_as(q), rope=True)
+
+
 def mlp(x, w):
     return (F.silu(x @ w["gate"].double().T) * (x @ w["up"].double().T)) @ w["down"].double().T
 
@@ -121,7 +166,7 @@ def forward(model, ids):
     x = model["embedding"].double()[torch.tensor(ids)]
     for layer in model["layers"]:
         for kind, norm, w, args in layer:
-            x = x + {"mamba": mamba, "attention": attention, "mlp": mlp}[kind](rmsnorm(x, norm), w, *args)
+            x = x + {"mamba": mamba, "attention": attention, "gla": gla, "retention": retention, "mlp": mlp}[kind](rmsnorm(x, norm), w, *args)
     head = model["embedding"] if model["head"] is None else model["head"]
     return rmsnorm(x, model["norm"]) @ head.double().T
 
@@ -150,6 +195,9 @@ def microsoft_names(model):
             if kind == "mamba":
                 name, norm_name = ("mb.", "norm_m") if three else ("mixer.", "norm") if kinds == ["mamba"] else ("attn.", "norm_1")
                 sd |= {p + name + k: v for k, v in w.items()}
+            elif kind in ("gla", "retention"):
+                norm_name = "norm_1"
+                sd |= {p + "attn." + k: v for k, v in w.items()}
             elif kind == "attention":
                 norm_name = "norm_attn" if three else "norm_1"
                 sd |= {p + "attn.attn.weight": interleaved(w, *args[:2]), p + "attn.proj.weight": w["o_proj.weight"]}
@@ -272,9 +320,18 @@ def short_convolutions():
              preset("Toy_sc", ["mamba", {"mixer": "attention", "n_kv_heads": 2}, {"mixer": "attention", "n_kv_heads": 1, "window": 5}], 3))
 
 
+def recurrent_mixers():
+    gla_ = lambda heads: ("gla", recurrent_weights(heads, D // 2, D, True), heads)
+    retention_ = lambda heads: ("retention", recurrent_weights(heads, D, 2 * D, False), heads)
+    save_pth("gla", build([[gla_(2), MLP()], [ATTN(), MLP()]], untied=True), preset("Toy_gla", [{"mixer": "gla", "n_heads": 2}, "attention"], 2, tied=False))
+    save_pth("retention", build([[retention_(2), MLP()], [ATTN(), MLP()], [retention_(1), MLP()]]),
+             preset("Toy_ret", [{"mixer": "retention", "n_heads": 2}, "attention", {"mixer": "retention", "n_heads": 1}], 3))
+
+
 if __name__ == "__main__":
     shutil.rmtree(HERE, ignore_errors=True)
     microsoft()
     hugging_face()
     short_convolutions()
+    recurrent_mixers()
     print(sum(os.path.getsize(os.path.join(r, f)) for r, _, fs in os.walk(HERE) for f in fs) // 1024, "KB")

@@ -94,6 +94,55 @@ ScanOutput scan(const ScanInput& in) {
     return out;
 }
 
+DecayInput decay_input(int64_t n, int n_heads, int key_dim, int value_dim, bool gated) {
+    DecayInput in;
+    in.n_heads = n_heads;
+    in.q = random_matrix(n, int64_t{n_heads} * key_dim, 81);
+    in.k = random_matrix(n, int64_t{n_heads} * key_dim, 82);
+    in.v = random_matrix(n, int64_t{n_heads} * value_dim, 83);
+    if (gated) in.gates = random_matrix(n, int64_t{n_heads} * key_dim, 84, 6.0f);
+    in.head_decay = Matrix(1, n_heads);
+    for (int h = 0; h < n_heads; ++h) in.head_decay.row(0)[h] = 1 - std::ldexp(1.0f, -5 - h);
+    return in;
+}
+
+ScanOutput decay(const DecayInput& in) {
+    ScanOutput out;
+    int64_t keys = in.q.cols / in.n_heads, values = in.v.cols / in.n_heads;
+    Doubles S(static_cast<size_t>(in.n_heads * keys * values));
+    for (int64_t t = 0; t < in.q.rows; ++t) {
+        for (int64_t h = 0; h < in.n_heads; ++h) {
+            Doubles y(static_cast<size_t>(values));
+            for (int64_t i = 0; i < keys; ++i) {
+                double a = in.gates.rows > 0 ? std::exp(-softplus(-in.gates.row(t)[h * keys + i]) / 16)
+                                             : in.head_decay.row(0)[h];
+                for (int64_t j = 0; j < values; ++j) {
+                    double& s = S[static_cast<size_t>((h * keys + i) * values + j)];
+                    s = a * s + double{in.k.row(t)[h * keys + i]} * in.v.row(t)[h * values + j];
+                    y[static_cast<size_t>(j)] += in.q.row(t)[h * keys + i] * s / std::sqrt(static_cast<double>(keys));
+                }
+            }
+            out.y.insert(out.y.end(), y.begin(), y.end());
+        }
+        out.states.push_back(S);
+    }
+    return out;
+}
+
+Doubles head_norm_gate(const Matrix& y, const Matrix& weight, const Matrix& gate, double eps) {
+    Doubles out;
+    for (int64_t t = 0; t < y.rows; ++t) {
+        for (int64_t c = 0; c < y.cols; ++c) {
+            int64_t first = c / weight.cols * weight.cols;
+            double sum = 0;
+            for (int64_t i = first; i < first + weight.cols; ++i) sum += double{y.row(t)[i]} * y.row(t)[i];
+            double scale = 1 / std::sqrt(sum / static_cast<double>(weight.cols) + eps);
+            out.push_back(y.row(t)[c] * scale * weight.row(0)[c - first] * silu(gate.row(t)[c]));
+        }
+    }
+    return out;
+}
+
 Doubles attention(const Matrix& q, const Matrix& k, const Matrix& v, int head_dim, int64_t window, int64_t position) {
     int64_t n_heads = q.cols / head_dim, n_kv_heads = k.cols / head_dim;
     int64_t first = window == 0 ? 0 : std::max<int64_t>(0, position - window + 1);

@@ -35,6 +35,16 @@ struct ScanOutput {
 };
 ScanOutput scan(const ScanInput& in);
 
+// q, k (n, n_heads * key_dim), v (n, n_heads * value_dim); gates (n, n_heads * key_dim), or none: head_decay (1,
+// n_heads).
+struct DecayInput {
+    int n_heads = 1;
+    Matrix q, k, v, gates, head_decay;
+};
+DecayInput decay_input(int64_t n, int n_heads, int key_dim, int value_dim, bool gated);  // random
+ScanOutput decay(const DecayInput& in);
+Doubles head_norm_gate(const Matrix& y, const Matrix& weight, const Matrix& gate, double eps);
+
 // Row `position` of the output: q, k, v (n, heads * head_dim); window 0 is full attention.
 Doubles attention(const Matrix& q, const Matrix& k, const Matrix& v, int head_dim, int64_t window, int64_t position);
 

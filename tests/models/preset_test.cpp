@@ -9,10 +9,10 @@
 using namespace samba;
 
 TEST_CASE("presets have the parameter counts of the published models") {
-    const std::pair<const char*, int64_t> counts[] = {{"samba-421m", 421'793'280},     {"samba-1.3b", 1'330'207'488},
-                                                      {"samba-1.7b", 1'742'194'688},   {"samba-3.8b", 3'864'275'712},
-                                                      {"samba-47m", 46'619'136},       {"LLaMA_438M", 438'081'024},
-                                                      {"Samba_421M_nope", 421'793'280}};
+    const std::pair<const char*, int64_t> counts[] = {
+        {"samba-421m", 421'793'280},      {"samba-1.3b", 1'330'207'488},       {"samba-1.7b", 1'742'194'688},
+        {"samba-3.8b", 3'864'275'712},    {"samba-47m", 46'619'136},           {"LLaMA_438M", 438'081'024},
+        {"Samba_421M_nope", 421'793'280}, {"LLaMA_438M_SWA_gla", 438'309'120}, {"LLaMA_446M_SWA_ret", 445'555'200}};
     for (const auto& [name, count] : counts) {
         INFO(name);
         CHECK(n_parameters(preset(name)) == count);
@@ -39,6 +39,11 @@ TEST_CASE("every preset's size is near the one in its name, every attention divi
     CHECK(preset("Samba_421M_abl_mamba").blocks[0].d_ff == 3072);
     CHECK(preset("samba-1.7b").blocks[0].d_ff == 8448);
     CHECK(preset("samba-1.7b").blocks[0].d_ff_true == 8196);
+    CHECK(preset("LLaMA_438M_SWA_gla").blocks[0].head_dim == 192);
+    CHECK(preset("LLaMA_438M_SWA_gla").blocks[0].value_dim == 384);
+    CHECK(preset("LLaMA_1.4B_SWA_ret").blocks[2].head_dim == 256);
+    CHECK(preset("LLaMA_1.4B_SWA_ret").blocks[2].value_dim == 512);
+    CHECK(preset("LLaMA_1.4B_SWA_ret").blocks[2].rope_dim == 256);
     CHECK(preset("tiny").d_model == 64);
 }
 
@@ -71,12 +76,15 @@ TEST_CASE("a preset of one's own is read from a file; mistakes in it are named")
         {head + R"("n_blocks": 4, "pattern": []})", "expected a multiple of the pattern's 0 blocks"},
         {head + R"("n_blocks": 4, "pattern": ["mamba", "mamba", "mamba"]})",
          "expected a multiple of the pattern's 3 blocks, found 4"},
-        {head + R"("n_blocks": 2, "pattern": ["rwkv"]})", "expected mamba, attention or none, found \"\\\"rwkv\\\"\""},
+        {head + R"("n_blocks": 2, "pattern": ["rwkv"]})",
+         "expected mamba, attention, gla, retention or none, found \"\\\"rwkv\\\"\""},
         {head + R"("n_blocks": 2, "pattern": [7]})", "expected names and objects"},
         {head + R"("n_blocks": 2, "pattern": ["none"]})", "neither mixer nor MLP"},
         {head + R"("n_blocks": 2, "pattern": [{"mixer": "attention", "n_heads": 5}]})", "found 5"},
         {head + R"("n_blocks": 2, "pattern": [{"mixer": "attention", "n_kv_heads": 3}]})",
          "expected a divisor of 4, found 3"},
+        {head + R"("n_blocks": 2, "pattern": [{"mixer": "gla", "n_heads": 3}]})",
+         "expected heads of the same even number of keys, up to 512, from 32, found 3"},
         {head + R"("n_blocks": 1000000000, "pattern": ["mamba"]})", "found \"1000000000\""},
         {head + R"("n_blocks": 2, "pattern": [{"mixer": "mamba", "times": 1000000}]})", "found \"1000000\""},
         {head + R"("n_blocks": 2, "rope_theta": 0, "pattern": ["mamba"]})",
