@@ -113,8 +113,9 @@ double step_bytes(Engine& engine, int64_t position, int64_t n_batch) {
     const StateLayout& layout = engine.model().layout();
     for (const StateLayout::Planes& planes : layout.planes) state += 2.0 * static_cast<double>(planes.plane_bytes);
     for (const StateLayout::RingPart& ring : layout.rings) {
-        int64_t visible = ring.window > 0 ? std::min(position, ring.window) : position;
-        state += 2.0 * static_cast<double>(visible * ring.n_kv_heads) * static_cast<double>(ring.row_bytes);
+        int64_t visible = ring.window > 0 || ring.chunk > 0 ? ring.visible(position) : position;
+        state +=
+            static_cast<double>(visible * ring.n_kv_heads) * static_cast<double>(ring.row_bytes + ring.value_row_bytes);
     }
     return weights + state * static_cast<double>(n_batch);
 }

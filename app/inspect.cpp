@@ -22,14 +22,19 @@ namespace {
 // The activations of a chunk, as models/samba_load.cpp and kernels/cpu/backend.cpp lay them out.
 size_t work_bytes(const Config& c) {
     constexpr int64_t kChunk = 512;
-    int64_t qkv = 0, attended = 0, d_ff = 0;
+    int64_t qkv = 0, attended = 0, d_ff = 0, others = 0;
     for (const BlockConfig& b : c.blocks) {
+        if (is_decayed(b.mixer)) {  // [q k v g low], gates, the recurrence
+            int64_t keys = int64_t{b.n_heads} * b.head_dim, values = int64_t{b.n_heads} * b.value_dim;
+            others = std::max(others, 3 * keys + 3 * values + b.gate_rank);
+        }
+        if (b.mixer == Mixer::kMega) others = std::max(others, 6 * c.d_model + 5 * int64_t{b.head_dim});
         attended = std::max(attended, int64_t{b.n_heads} * b.head_dim);
         qkv = std::max(qkv, int64_t{b.n_heads + 2 * b.n_kv_heads} * b.head_dim);
         d_ff = std::max(d_ff, b.d_ff);
     }
-    int64_t widest = std::max({c.d_model, int64_t{2} * c.d_inner, 2 * d_ff, qkv});
-    int64_t row = c.d_model + 3LL * c.d_inner + c.dt_rank + 2LL * c.d_state + qkv + attended + d_ff;
+    int64_t widest = std::max({c.d_model, int64_t{2} * c.d_inner, 2 * d_ff, qkv, others});
+    int64_t row = c.d_model + 3LL * c.d_inner + c.dt_rank + 2LL * c.d_state + qkv + attended + d_ff + others;
     int64_t scratch = c.d_model + 3 * widest;
     return sizeof(float) * static_cast<size_t>(kChunk * (row + scratch) + kLogitRows * (c.vocab_size + c.d_model));
 }
@@ -43,8 +48,9 @@ Needs needs_of(const ModelFile& file) {
     Needs needs{.weights = file.bytes, .state = layout.slot_bytes, .work = work_bytes(file.config)};
     int64_t longest = 0;
     for (const StateLayout::RingPart& part : layout.rings) {
-        needs.grows = needs.grows || part.window == 0;
-        longest = std::max(longest, part.window == 0 ? part.n_rows : part.window);
+        bool grows = part.window == 0 && part.chunk == 0;
+        needs.grows = needs.grows || grows;
+        longest = std::max(longest, grows ? part.n_rows : part.chunk > 0 ? part.chunk - 1 : part.window);
     }
     needs.saved_state = layout.snapshot_bytes(longest);
     return needs;

@@ -85,6 +85,7 @@ Json blocks_json(const Config& c) {
                           {"conv_width", b.conv_width},
                           {"value_dim", b.value_dim ? b.value_dim : b.head_dim},
                           {"gate_rank", b.gate_rank},
+                          {"chunk", b.chunk},
                           {"d_ff", b.d_ff},
                           {"d_ff_true", b.d_ff_true}});
     }
@@ -155,8 +156,8 @@ void report_text(const Gguf& gguf, const ModelFile& file, const std::string& pat
         bool attention = b.mixer == Mixer::kAttention;
         auto number = [](int64_t n) { return n ? std::to_string(n) : std::string("-"); };
         blocks.add({std::to_string(i), b.mixer == Mixer::kNone ? "-" : mixer_name(b.mixer), number(b.n_heads),
-                    number(b.n_kv_heads), number(b.head_dim), attention && b.window == 0 ? "full" : number(b.window),
-                    std::to_string(b.d_ff)});
+                    number(b.n_kv_heads), number(b.head_dim),
+                    attention && b.window == 0 ? "full" : number(std::max(b.window, b.chunk)), std::to_string(b.d_ff)});
     }
     print(blocks.text() + "\n");
     Table tensors({"tensor", "type", "shape (fastest first)", ">bytes"});

@@ -13,11 +13,12 @@ std::string model_name(const Engine& engine) {
 }
 
 std::string blocks_text(const Config& config) {
-    size_t mamba = 0, gla = 0, retention = 0, mlps = 0;
+    size_t mamba = 0, gla = 0, retention = 0, mega = 0, mlps = 0;
     std::map<int64_t, size_t> attention;  // by window
     for (const BlockConfig& block : config.blocks) {
         mamba += block.mixer == Mixer::kMamba;
         gla += block.mixer == Mixer::kGla;
+        mega += block.mixer == Mixer::kMega;
         retention += block.mixer == Mixer::kRetention;
         if (block.mixer == Mixer::kAttention) ++attention[block.window];
         mlps += block.d_ff > 0;
@@ -27,6 +28,7 @@ std::string blocks_text(const Config& config) {
     if (mamba > 0) add(std::to_string(mamba) + " mamba");
     if (gla > 0) add(std::to_string(gla) + " gated linear attention");
     if (retention > 0) add(std::to_string(retention) + " retention");
+    if (mega > 0) add(std::to_string(mega) + " mega");
     for (auto [window, n] : attention) {
         add(std::to_string(n) + " attention (" + (window == 0 ? "full" : "window " + with_commas(window)) + ")");
     }

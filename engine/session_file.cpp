@@ -75,6 +75,7 @@ std::vector<int64_t> shape_of(const Config& c) {
     for (const BlockConfig& b : c.blocks) {
         shape.insert(shape.end(), {static_cast<int64_t>(b.mixer), b.n_kv_heads, b.head_dim, b.window});
         if (b.value_dim > 0) shape.insert(shape.end(), {b.n_heads, b.value_dim});
+        if (b.chunk > 0) shape.push_back(b.chunk);
         if (b.conv_width > 0) shape.push_back(b.conv_width);
     }
     return shape;

@@ -38,8 +38,8 @@ struct ScanWeights {
     Weight D;        // (1, d_inner) F32
 };
 
-// What the selective scan of a step reads: u, z (n_rows, d_inner); dbc = [dt_raw | B | C] (n_rows, dt_rank + 2
-// d_state).
+// What the selective scan of a step reads: u, z (n_rows, d_inner), z empty where there is no gate; dbc = [dt_raw | B |
+// C] (n_rows, dt_rank + 2 d_state).
 struct Scan {
     View u, z, dbc;
     int dt_rank = 0, d_state = 0;
@@ -56,6 +56,12 @@ struct Decayed {
 };
 inline constexpr float kGateDivisor = 16;  // of gated linear attention's log decay
 inline constexpr int kMaxKeyDim = 512;     // of a head
+
+// Mega's keys and queries from the shared z (n_rows, z_dim): F32 vectors, (2, z_dim) and (1, z_dim).
+struct MegaKeys {
+    Weight scale, shift;    // gamma, beta; row 0 makes queries, row 1 keys
+    Weight bias_q, bias_k;  // alpha, beta of the relative bias
+};
 
 // The angles of the step's rows, written by `embed`, read by every attention that rotates `dim` values with `theta`:
 // cos, sin (n_rows, dim / 2) f32. Angles are position · theta^(-2i/dim), computed in f64: position 10⁹ is as right
@@ -170,6 +176,18 @@ class Backend {
     virtual void decay_scan(const Step& s, const Decayed& in, PlaneState state, View y) = 0;
     // For each head of y, norm.weight.cols values wide: y = rmsnorm(y) * silu(gate), in place.
     virtual void head_norm_gate(const Step& s, View y, const Norm& norm, View gate) = 0;
+    // Mega, Ma et al., arXiv 2209.10655. With z = silu(z): q = [z * scale[0] + shift[0] | sqrt(z_dim) R(bias_q)] and
+    // k = [z * scale[1] + shift[1] | R(bias_k)] (n_rows, 2 z_dim), R the rotation by the row's position; so q · k is
+    // the score with its relative bias, times sqrt(z_dim). Rounded to the ring's type. z may be overwritten.
+    virtual void mega_keys(const Step& s, View z, const MegaKeys& w, const RopeTable& rope, DType ring_type, View q,
+                           View k) = 0;
+    // Causal attention of one head within chunks (ChunkRing): y = softmax(q · k * scale) v; q, k (n_rows, key_dim), v,
+    // y (n_rows, value_dim), of the types that Qkv has. On return the ring holds the newest rows.
+    virtual void chunk_attention(const Step& s, const Qkv& in, const ChunkRing& ring, float scale, View y) = 0;
+    virtual void silu(const Step& s, View y) = 0;                 // in place
+    virtual void mul_silu(const Step& s, View y, View gate) = 0;  // y = y * silu(gate), in place
+    // x += sigmoid(u) * (silu(h0 + h) - x)
+    virtual void gated_residual(const Step& s, View u, View h0, View h, View x) = 0;
     virtual void silu_mul(const Step& s, View gate_up, View h) = 0;  // h = silu(first half) * second half
     virtual void gather_rows(const Step& s, View x, std::span<const int> rows, View y) = 0;
 

@@ -40,4 +40,19 @@ struct Ring {
     size_t head_bytes() const { return static_cast<size_t>(n_rows) * row_bytes(); }
 };
 
+// Keys and values of an attention of one head within chunks: token t sees the tokens of its own chunk, from
+// t - t mod chunk to itself. As a Ring, n_rows = chunk + kRingSlack.
+struct ChunkRing {
+    char* k = nullptr;        // (n_rows, key_dim)
+    char* v = nullptr;        // (n_rows, value_dim)
+    int64_t slot_stride = 0;  // bytes from slot to slot
+    int64_t n_rows = 0, chunk = 0;
+    int key_dim = 0;
+    int64_t value_dim = 0;
+    DType type = DType::kF16;  // F32, F16 or BF16
+
+    size_t key_bytes() const { return row_bytes(type, key_dim); }
+    size_t value_bytes() const { return row_bytes(type, value_dim); }
+};
+
 }  // namespace samba

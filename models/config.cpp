@@ -14,6 +14,8 @@ const char* mixer_name(Mixer mixer) {
             return "gla";
         case Mixer::kRetention:
             return "retention";
+        case Mixer::kMega:
+            return "mega";
     }
     return "";
 }

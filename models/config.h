@@ -6,7 +6,7 @@
 
 namespace samba {
 
-enum class Mixer { kNone, kMamba, kAttention, kGla, kRetention };
+enum class Mixer { kNone, kMamba, kAttention, kGla, kRetention, kMega };
 const char* mixer_name(Mixer mixer);  // "", "mamba", "attention", …: the words of samba.block.mixer
 // Gated linear attention and retention: a recurrence whose state decays.
 inline bool is_decayed(Mixer mixer) { return mixer == Mixer::kGla || mixer == Mixer::kRetention; }
@@ -27,6 +27,8 @@ struct BlockConfig {
     // gla, retention: n_heads of head_dim keys and value_dim values each; gla: rows of the first of its two decay
     // matrices
     int value_dim = 0, gate_rank = 0;
+    // mega: a token sees its own chunk of so many; head_dim is the width of z
+    int64_t chunk = 0;
 
     bool operator==(const BlockConfig&) const = default;
 };

@@ -49,7 +49,8 @@ ordered_json attention_json(const ModelFile& file) {
     std::map<std::tuple<int, int, int64_t, double, bool, bool>, std::vector<size_t>> kinds;
     for (size_t i = 0; i < c.blocks.size(); ++i) {
         const BlockConfig& b = c.blocks[i];
-        if (is_decayed(b.mixer)) cannot("block " + std::to_string(i) + " has the mixer " + mixer_name(b.mixer));
+        if (is_decayed(b.mixer) || b.mixer == Mixer::kMega)
+            cannot("block " + std::to_string(i) + " has the mixer " + mixer_name(b.mixer));
         if (b.mixer != Mixer::kAttention) continue;
         if (b.conv_width > 0) cannot("block " + std::to_string(i) + " has convolutions of q, k and v");
         if (b.rope_dim != b.head_dim) cannot("block " + std::to_string(i) + " does not rotate its whole heads");

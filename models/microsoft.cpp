@@ -77,13 +77,15 @@ class Planner {
             decayed(p, block(Mixer::kGla, "a gated linear attention"));
         } else if (has(i, "attn.g_proj.weight")) {
             decayed(p, block(Mixer::kRetention, "a retention"));
+        } else if (has(i, "attn.move.A_log")) {
+            mega(p, block(Mixer::kMega, "a Mega-S6"));
         } else if (has(i, "attn.swiglu.w1.weight")) {  // an MLP in the mixer's place
             mlp(p + "norm_1.weight", p + "attn.swiglu.", block(Mixer::kNone, "an MLP"));
             block(Mixer::kNone, "an MLP");
         } else {
             build_.fail("layer " + std::to_string(i) +
-                        " has a mixer that this program does not run: neither Mamba, attention, retention, gated "
-                        "linear attention nor MLP");
+                        " has a mixer that this program does not run: none of Mamba, attention, gated linear "
+                        "attention, retention, Mega-S6 and MLP");
         }
         mlp(p + "norm_2.weight", p + "mlp.swiglu.", build_.plan.config.blocks[next_ - 1]);
     }
@@ -137,6 +139,23 @@ class Planner {
         }
         build_.vector(name() + "attn_sub_norm.weight", p + "attn.g_norm_swish_gate.weight", b.value_dim);
         build_.matrix(name() + "attn_output.weight", p + "attn.o_proj.weight", d, values);
+    }
+
+    // Mega with a selective scan; it has its own norm.
+    void mega(const std::string& p, const BlockConfig& b) {
+        int64_t d = build_.plan.config.d_model, mix = 3 * d + b.head_dim;
+        build_.vector(name() + "attn_norm.weight", p + "attn.norm.weight", d);
+        build_.matrix(name() + "attn_v.weight", p + "attn.v_proj.weight", d, d);
+        build_.vector(name() + "attn_v.bias", p + "attn.v_proj.bias", d);
+        build_.scan(p + "attn.move.", name());
+        build_.matrix(name() + "attn_mix.weight", p + "attn.mx_proj.weight", mix, d);
+        build_.vector(name() + "attn_mix.bias", p + "attn.mx_proj.bias", mix);
+        build_.add(name() + "attn_z.weight", build_.need(p + "attn.gamma", 2, b.head_dim), true);
+        build_.add(name() + "attn_z.bias", build_.need(p + "attn.beta", 2, b.head_dim), true);
+        build_.vector(name() + "attn_rel_q.weight", p + "attn.rel_pos_bias.alpha", b.head_dim);
+        build_.vector(name() + "attn_rel_k.weight", p + "attn.rel_pos_bias.beta", b.head_dim);
+        build_.matrix(name() + "attn_output.weight", p + "attn.h_proj.weight", d, d);
+        build_.vector(name() + "attn_output.bias", p + "attn.h_proj.bias", d);
     }
 
     // w1 is the gate, w2 the up projection, w3 the down projection.

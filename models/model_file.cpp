@@ -15,20 +15,40 @@ namespace {
 
 std::string shape(int64_t rows, int64_t cols) { return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")"; }
 
+// Convolution and selective scan of a Mamba or a mega.
+void add_scan(const Config& c, const std::string& blk, std::vector<TensorSpec>& out) {
+    out.push_back({blk + "ssm_conv1d.weight", c.d_inner, c.d_conv, true, false});
+    out.push_back({blk + "ssm_conv1d.bias", 1, c.d_inner, true, true});
+    out.push_back({blk + "ssm_x.weight", c.dt_rank + 2 * int64_t{c.d_state}, c.d_inner, false, false});
+    out.push_back({blk + "ssm_dt.weight", c.d_inner, c.dt_rank, false, false});
+    out.push_back({blk + "ssm_dt.bias", 1, c.d_inner, true, false});
+    out.push_back({blk + "ssm_a", c.d_inner, c.d_state, true, false});
+    out.push_back({blk + "ssm_a_log", c.d_inner, c.d_state, true, true});
+    out.push_back({blk + "ssm_d", 1, c.d_inner, true, false});
+}
+
 void add_mixer(const Config& c, const BlockConfig& b, const std::string& blk, std::vector<TensorSpec>& out) {
     if (b.mixer == Mixer::kNone) return;
     out.push_back({blk + "attn_norm.weight", 1, c.d_model, true, false});
+    if (b.mixer == Mixer::kMega) {
+        int64_t mix = 3 * c.d_model + b.head_dim;
+        out.push_back({blk + "attn_v.weight", c.d_model, c.d_model, false, false});
+        out.push_back({blk + "attn_v.bias", 1, c.d_model, true, false});
+        add_scan(c, blk, out);
+        out.push_back({blk + "attn_mix.weight", mix, c.d_model, false, false});
+        out.push_back({blk + "attn_mix.bias", 1, mix, true, false});
+        out.push_back({blk + "attn_z.weight", 2, b.head_dim, true, false});
+        out.push_back({blk + "attn_z.bias", 2, b.head_dim, true, false});
+        out.push_back({blk + "attn_rel_q.weight", 1, b.head_dim, true, false});
+        out.push_back({blk + "attn_rel_k.weight", 1, b.head_dim, true, false});
+        out.push_back({blk + "attn_output.weight", c.d_model, c.d_model, false, false});
+        out.push_back({blk + "attn_output.bias", 1, c.d_model, true, false});
+        return;
+    }
     if (b.mixer == Mixer::kMamba) {
         out.push_back({blk + "ssm_in.weight", 2 * int64_t{c.d_inner}, c.d_model, false, false});
         out.push_back({blk + "ssm_in.bias", 1, 2 * int64_t{c.d_inner}, true, true});
-        out.push_back({blk + "ssm_conv1d.weight", c.d_inner, c.d_conv, true, false});
-        out.push_back({blk + "ssm_conv1d.bias", 1, c.d_inner, true, true});
-        out.push_back({blk + "ssm_x.weight", c.dt_rank + 2 * int64_t{c.d_state}, c.d_inner, false, false});
-        out.push_back({blk + "ssm_dt.weight", c.d_inner, c.dt_rank, false, false});
-        out.push_back({blk + "ssm_dt.bias", 1, c.d_inner, true, false});
-        out.push_back({blk + "ssm_a", c.d_inner, c.d_state, true, false});
-        out.push_back({blk + "ssm_a_log", c.d_inner, c.d_state, true, true});
-        out.push_back({blk + "ssm_d", 1, c.d_inner, true, false});
+        add_scan(c, blk, out);
         out.push_back({blk + "ssm_out.weight", c.d_model, c.d_inner, false, false});
         out.push_back({blk + "ssm_out.bias", 1, c.d_model, true, true});
         return;
@@ -108,6 +128,7 @@ void take_tensors(const Gguf& gguf, ModelFile& file) {
         }
     }
     for (size_t i = 0; i < file.config.blocks.size(); ++i) {
+        if (file.config.blocks[i].mixer != Mixer::kAttention) continue;
         std::string blk = "blk." + std::to_string(i) + ".";
         check_together(file.tensors, blk, {"attn_q.bias", "attn_k.bias", "attn_v.bias"});
         check_together(file.tensors, blk, {"attn_q_norm.weight", "attn_k_norm.weight"});

@@ -95,7 +95,9 @@ class ConfigReader {
         bool mamba = has(i, "ssm_in.weight"), attention = has(i, "attn_q.weight");
         std::string block = "block " + std::to_string(i);
         if (mamba && attention) throw FileError(block + " has the tensors of both a Mamba and an attention");
+        bool mega = has(i, "attn_mix.weight");
         Mixer mixer = mamba                           ? Mixer::kMamba
+                      : mega                          ? Mixer::kMega
                       : !attention                    ? Mixer::kNone
                       : has(i, "attn_decay_a.weight") ? Mixer::kGla
                       : has(i, "attn_gate.weight")    ? Mixer::kRetention
@@ -133,11 +135,12 @@ class ConfigReader {
                     "expected " + std::to_string(n) + " names, one a block, found " + std::to_string(names->size()));
         }
         std::vector<double> thetas = rope_thetas(c);
-        bool mamba = false;
+        bool mamba = false, mega = false;
         for (size_t i = 0; i < n; ++i) {
             BlockConfig b;
             b.mixer = mixer_of(i, names, kv_heads[i]);
             mamba |= b.mixer == Mixer::kMamba;
+            mega |= b.mixer == Mixer::kMega;
             if (b.mixer == Mixer::kAttention) {
                 b.n_heads = static_cast<int>(heads[i]);
                 b.n_kv_heads = static_cast<int>(kv_heads[i]);
@@ -158,6 +161,13 @@ class ConfigReader {
                 if (b.mixer == Mixer::kGla) b.gate_rank = static_cast<int>(required("samba.attention.decay_lora_rank"));
                 check_decayed(i, b);
             }
+            if (b.mixer == Mixer::kMega) {
+                b.n_heads = 1;
+                b.head_dim = b.rope_dim = static_cast<int>(key_length[i]);
+                b.value_dim = static_cast<int>(c.d_model);
+                b.chunk = required("samba.attention.chunk_length");
+                check_mega(i, b);
+            }
             b.d_ff = has(i, "ffn_gate.weight") ? d_ff[i] : 0;
             if (b.d_ff == 0 && (d_ff[i] != 0 || has(i, "ffn_gate.weight"))) {
                 bad_key("samba.feed_forward_length", "block " + std::to_string(i) + " has the width " +
@@ -171,11 +181,15 @@ class ConfigReader {
             }
             c.blocks.push_back(b);
         }
-        if (mamba) {
+        if (mamba || mega) {
             c.d_inner = static_cast<int>(required("samba.ssm.inner_size"));
             c.d_state = static_cast<int>(required("samba.ssm.state_size"));
             c.d_conv = static_cast<int>(required("samba.ssm.conv_kernel"));
             c.dt_rank = static_cast<int>(required("samba.ssm.time_step_rank"));
+            if (mega && c.d_inner != c.d_model) {
+                bad_key("samba.ssm.inner_size",
+                        "expected the " + std::to_string(c.d_model) + " of a mega, found " + std::to_string(c.d_inner));
+            }
         }
     }
 
@@ -226,6 +240,14 @@ class ConfigReader {
             bad_key("samba.attention.head_count", block + "its heads together are too wide");
         }
         check_rotation(block, b);
+    }
+
+    void check_mega(size_t i, const BlockConfig& b) const {
+        if (b.head_dim == 0 || b.head_dim % 2 != 0 || 2 * b.head_dim > kMaxKeyDim) {
+            bad_key("samba.attention.key_length", "block " + std::to_string(i) + ": expected an even number up to " +
+                                                      std::to_string(kMaxKeyDim / 2) + ", found " +
+                                                      std::to_string(b.head_dim));
+        }
     }
 
     void check_rotation(const std::string& block, const BlockConfig& b) const {
@@ -294,10 +316,11 @@ Config read_config(const Gguf& gguf) { return ConfigReader(gguf).read(); }
 
 void write_config(const Config& c, GgufMetadata& meta) {
     auto attention = [](const BlockConfig& b) { return b.mixer == Mixer::kAttention; };
-    auto heads = [](const BlockConfig& b) { return b.mixer == Mixer::kAttention || is_decayed(b.mixer); };
-    auto rotated = [](const BlockConfig& b) { return b.mixer == Mixer::kAttention || b.mixer == Mixer::kRetention; };
+    auto heads = [](const BlockConfig& b) { return b.n_heads > 0; };
+    auto rotated = [](const BlockConfig& b) { return b.n_heads > 0 && b.mixer != Mixer::kGla; };
     auto every = [](const BlockConfig&) { return true; };
-    bool plain = true, any_rotated = false, any_mamba = false;
+    bool plain = true, any_rotated = false, any_scan = false;
+    int64_t chunk = 0;
     int gate_rank = 0;
     std::vector<int32_t> kv_heads;
     std::vector<std::string> mixers;
@@ -305,7 +328,8 @@ void write_config(const Config& c, GgufMetadata& meta) {
         plain &= (b.mixer == Mixer::kMamba || attention(b)) && b.d_ff != 0;
         any_rotated |= rotated(b);
         gate_rank = std::max(gate_rank, b.gate_rank);
-        any_mamba |= b.mixer == Mixer::kMamba;
+        any_scan |= b.mixer == Mixer::kMamba || b.mixer == Mixer::kMega;
+        chunk = std::max(chunk, b.chunk);
         kv_heads.push_back(b.n_kv_heads);
         mixers.emplace_back(mixer_name(b.mixer));
     }
@@ -333,7 +357,8 @@ void write_config(const Config& c, GgufMetadata& meta) {
     set_per_block(
         meta, "samba.rope.dimension_count", c, [](const auto& b) { return b.rope_dim; }, rotated);
     if (any_rotated) write_rope_theta(c, meta);
-    if (any_mamba) {
+    if (chunk > 0) meta.set("samba.attention.chunk_length", static_cast<uint32_t>(chunk));
+    if (any_scan) {
         meta.set("samba.ssm.conv_kernel", static_cast<uint32_t>(c.d_conv));
         meta.set("samba.ssm.inner_size", static_cast<uint32_t>(c.d_inner));
         meta.set("samba.ssm.state_size", static_cast<uint32_t>(c.d_state));

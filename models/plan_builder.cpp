@@ -27,22 +27,24 @@ TensorPlan& PlanBuilder::add(const std::string& name, const CheckpointTensor& so
 }
 
 void PlanBuilder::mamba(const std::string& prefix, const std::string& blk) {
+    int64_t d = plan.config.d_inner, d_model = plan.config.d_model;
+    matrix(blk + "ssm_in.weight", prefix + "in_proj.weight", 2 * d, d_model);
+    bias(blk + "ssm_in.bias", prefix + "in_proj.bias", 2 * d);
+    scan(prefix, blk);
+    matrix(blk + "ssm_out.weight", prefix + "out_proj.weight", d_model, d);
+    bias(blk + "ssm_out.bias", prefix + "out_proj.bias", d_model);
+}
+
+void PlanBuilder::scan(const std::string& prefix, const std::string& blk) {
     const Config& c = plan.config;
     int64_t d = c.d_inner, dbc = c.dt_rank + 2 * int64_t{c.d_state};
-    auto bias = [&](const std::string& name, const std::string& source, int64_t n) {
-        if (find(prefix + source)) vector(blk + name, prefix + source, n);
-    };
-    matrix(blk + "ssm_in.weight", prefix + "in_proj.weight", 2 * d, c.d_model);
-    bias("ssm_in.bias", "in_proj.bias", 2 * d);
     add(blk + "ssm_conv1d.weight", need(prefix + "conv1d.weight", d, c.d_conv), true);
-    bias("ssm_conv1d.bias", "conv1d.bias", d);
+    bias(blk + "ssm_conv1d.bias", prefix + "conv1d.bias", d);
     matrix(blk + "ssm_x.weight", prefix + "x_proj.weight", dbc, d);
     matrix(blk + "ssm_dt.weight", prefix + "dt_proj.weight", d, c.dt_rank);
     vector(blk + "ssm_dt.bias", prefix + "dt_proj.bias", d);
     add(blk + "ssm_a", need(prefix + "A_log", d, c.d_state), true).negative_exp = true;
     vector(blk + "ssm_d", prefix + "D", d);
-    matrix(blk + "ssm_out.weight", prefix + "out_proj.weight", c.d_model, d);
-    bias("ssm_out.bias", "out_proj.bias", c.d_model);
 }
 
 void PlanBuilder::head(const std::string& head, const std::string& embedding) {
@@ -70,7 +72,8 @@ bool PlanBuilder::equal(const CheckpointTensor& a, const CheckpointTensor& b) co
 
 void PlanBuilder::finish() const {
     for (const CheckpointTensor& t : reader_.tensors()) {
-        if (used_.count(t.name) || t.name.ends_with(".inv_freq")) continue;
+        // What is computed, or never was: rotary frequencies; a buffer that Mega's code leaves as it found it.
+        if (used_.count(t.name) || t.name.ends_with(".inv_freq") || t.name.ends_with("._float_tensor")) continue;
         fail("tensor " + in_quotes(t.name) + " " + t.shape_text() + " is not known for " + plan.kind);
     }
 }

@@ -24,9 +24,15 @@ class PlanBuilder {
     }
     void vector(const std::string& name, const std::string& source, int64_t n) { add(name, need(source, 1, n), true); }
 
+    void bias(const std::string& name, const std::string& source, int64_t n) {  // taken where it is
+        if (find(source)) vector(name, source, n);
+    }
+
     // The Mamba-1 tensors below `prefix` (in_proj, conv1d, …) as those of block `blk`; sizes from the config. Biases of
     // the projections are taken where they are.
     void mamba(const std::string& prefix, const std::string& blk);
+    // Of those, what is between the projections: convolution and selective scan.
+    void scan(const std::string& prefix, const std::string& blk);
     // output.weight, unless `head` is absent or equals the embedding: then the config is tied.
     void head(const std::string& head, const std::string& embedding);
     // An error when a tensor was not used.

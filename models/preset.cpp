@@ -3,8 +3,8 @@
 //    defaults of the blocks: "d_ff" (0: no MLP), "n_heads", "n_kv_heads", "window" (0: full), "rope" (bool),
 //    "conv_width" (0: no convolution of q, k and v), "rope_theta", "norm_eps", "d_inner" (2 d_model), "d_state" (16),
 //    "d_conv" (4), "dt_rank" (d_model / 16)}
-// A block is "mamba", "attention", "gla" (with "gate_rank", 16), "retention", "none", or an object {"mixer", "times",
-// and what differs from the defaults}.
+// A block is "mamba", "attention", "gla" (with "gate_rank", 16), "retention", "mega" (with "z_dim", 128, and "chunk",
+// 2048), "none", or an object {"mixer", "times", and what differs from the defaults}.
 #include <algorithm>
 #include <cmath>
 
@@ -48,7 +48,8 @@ class PresetReader {
         c.d_conv = static_cast<int>(integer(json_, "d_conv", 1, 64, 4));
         c.dt_rank = static_cast<int>(integer(json_, "dt_rank", 1, kMaxSize, (c.d_model + 15) / 16));
         read_blocks(c);
-        if (std::none_of(c.blocks.begin(), c.blocks.end(), [](const auto& b) { return b.mixer == Mixer::kMamba; })) {
+        if (std::none_of(c.blocks.begin(), c.blocks.end(),
+                         [](const auto& b) { return b.mixer == Mixer::kMamba || b.mixer == Mixer::kMega; })) {
             c.d_inner = c.d_state = c.d_conv = c.dt_rank = 0;
         }
         return c;
@@ -104,7 +105,7 @@ class PresetReader {
             json block = entry.is_string() ? json{{"mixer", entry}} : entry;
             if (!block.is_object()) fail("\"pattern\": expected names and objects, found " + in_quotes(entry.dump()));
             check_keys(block, {"mixer", "times", "d_ff", "n_heads", "n_kv_heads", "window", "rope", "conv_width",
-                               "gate_rank"});
+                               "gate_rank", "z_dim", "chunk"});
             int64_t times = integer(block, "times", 1, kMaxBlocks, 1);
             pattern.insert(pattern.end(), static_cast<size_t>(times), read_block(block, c));
             if (pattern.size() > n_blocks) break;
@@ -114,6 +115,15 @@ class PresetReader {
                  " blocks, found " + std::to_string(n_blocks));
         }
         while (c.blocks.size() < n_blocks) c.blocks.insert(c.blocks.end(), pattern.begin(), pattern.end());
+    }
+
+    void read_mega(const json& block, const Config& c, BlockConfig& b) const {
+        if (c.d_inner != c.d_model) fail("\"d_inner\": expected d_model, " + std::to_string(c.d_model) + ", of a mega");
+        b.n_heads = 1;
+        b.head_dim = b.rope_dim = static_cast<int>(block_value(block, "z_dim", 2, kMaxKeyDim / 2, 128));
+        if (b.head_dim % 2 != 0) fail("\"z_dim\": expected an even number, found " + std::to_string(b.head_dim));
+        b.value_dim = static_cast<int>(c.d_model);
+        b.chunk = block_value(block, "chunk", 1, int64_t{1} << 30, 2048);
     }
 
     // Heads share d_model / 2 keys and d_model values (gla), or d_model keys and twice as many values (retention).
@@ -135,17 +145,19 @@ class PresetReader {
         BlockConfig b;
         const json mixer = block.value("mixer", json());
         bool known = mixer == "none";
-        for (Mixer m : {Mixer::kMamba, Mixer::kAttention, Mixer::kGla, Mixer::kRetention}) {
+        for (Mixer m : {Mixer::kMamba, Mixer::kAttention, Mixer::kGla, Mixer::kRetention, Mixer::kMega}) {
             if (mixer == mixer_name(m)) b.mixer = m;
             known |= mixer == mixer_name(m);
         }
         if (!known) {
-            fail("\"mixer\": expected mamba, attention, gla, retention or none, found " + in_quotes(mixer.dump()));
+            fail("\"mixer\": expected mamba, attention, gla, retention, mega or none, found " +
+                 in_quotes(mixer.dump()));
         }
         b.d_ff_true = block_value(block, "d_ff", 0, kMaxSize, 0);
         b.d_ff = padded_width(b.d_ff_true);
         if (b.mixer == Mixer::kNone && b.d_ff == 0) fail("\"pattern\": a block has neither mixer nor MLP");
         if (is_decayed(b.mixer)) read_decayed(block, c, b);
+        if (b.mixer == Mixer::kMega) read_mega(block, c, b);
         if (b.mixer != Mixer::kAttention) return b;
         b.n_heads = static_cast<int>(block_value(block, "n_heads", 1, kMaxSize, -1));
         b.n_kv_heads = static_cast<int>(block_value(block, "n_kv_heads", 1, kMaxSize, b.n_heads));

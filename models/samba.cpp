@@ -1,6 +1,7 @@
 #include "models/samba.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace samba {
 
@@ -13,6 +14,7 @@ void Samba::forward(const Step& step) {
         if (auto* w = std::get_if<MambaWeights>(&layer)) mamba(step, *w, x);
         if (auto* w = std::get_if<AttentionWeights>(&layer)) attention(step, *w, x);
         if (auto* w = std::get_if<DecayedWeights>(&layer)) decayed(step, *w, x);
+        if (auto* w = std::get_if<MegaWeights>(&layer)) mega(step, *w, x);
         if (auto* w = std::get_if<MlpWeights>(&layer)) mlp(step, *w, x);
     }
     int n_wanted = static_cast<int>(step.wanted.size());
@@ -69,6 +71,29 @@ void Samba::decayed(const Step& s, const DecayedWeights& w, View x) {
     backend_.decay_scan(s, in, w.state, y);
     backend_.head_norm_gate(s, y, w.head_norm, gate);
     backend_.matmul_add(s, y, w.out_proj, x);
+}
+
+// n = rmsnorm(x); v = silu(W_v n); [u z r h0] = W_mix silu(scan(conv(n))); with q and k made of z, and their relative
+// bias, a = attention(q, k, v) within chunks; x += sigmoid(u) * (silu(h0 + W_o (a * silu(r))) - x)
+void Samba::mega(const Step& s, const MegaWeights& w, View x) {
+    int64_t d = x.cols, z_dim = w.keys.scale.cols, key_dim = w.ring.key_dim;
+    View n = ws_.normed.slice(0, x.rows), dbc = ws_.dbc.slice(0, x.rows), all = ws_.qkv.slice(0, x.rows);
+    View mix = ws_.mix.slice(0, x.rows), y = ws_.attended.slice(0, x.rows).columns(0, d);
+    View u = mix.columns(0, d), z = mix.columns(d, z_dim), r = mix.columns(d + z_dim, d);
+    Qkv qkv{all.columns(0, key_dim), all.columns(key_dim, key_dim), all.columns(2 * key_dim, d)};
+    backend_.rmsnorm(s, x, w.norm, n);
+    backend_.matmul(s, n, w.v_proj, qkv.v);
+    backend_.silu(s, qkv.v);
+    backend_.conv_matmul(s, n, w.conv, w.x_proj, w.conv_state, dbc);
+    Scan scan{n, {}, dbc, static_cast<int>(w.ssm.dt_proj.cols), static_cast<int>(w.ssm.A.cols)};
+    backend_.dt_scan(s, scan, w.ssm, w.ssm_state, n);
+    backend_.silu(s, n);
+    backend_.matmul(s, n, w.mix, mix);
+    backend_.mega_keys(s, z, w.keys, *w.rope, w.ring.type, qkv.q, qkv.k);
+    backend_.chunk_attention(s, qkv, w.ring, 1.0f / std::sqrt(static_cast<float>(z_dim)), y);
+    backend_.mul_silu(s, y, r);
+    backend_.matmul(s, y, w.out_proj, n);
+    backend_.gated_residual(s, u, mix.columns(2 * d + z_dim, d), n, x);
 }
 
 // x += W_down (silu(W_gate h) * W_up h), h = rmsnorm(x)

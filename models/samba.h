@@ -46,6 +46,21 @@ struct DecayedWeights {
     PlaneState state;  // (n_heads, key_dim, value_dim)
 };
 
+// Mega with a selective scan for its moving average.
+struct MegaWeights {
+    Norm norm;
+    Weight v_proj;  // (d_model, d_model)
+    Conv conv;
+    Weight x_proj;
+    ScanWeights ssm;
+    Weight mix;  // rows: u, z, r, h0
+    MegaKeys keys;
+    RopeTable* rope = nullptr;  // of the relative bias
+    Weight out_proj;
+    PlaneState conv_state, ssm_state;
+    ChunkRing ring;
+};
+
 struct MlpWeights {
     Norm norm;
     Weight gate_up;  // (2 d_ff, d_model): gate, then up
@@ -53,7 +68,7 @@ struct MlpWeights {
 };
 
 // A sub-layer: x += f(rmsnorm(x)).
-using Layer = std::variant<MambaWeights, AttentionWeights, DecayedWeights, MlpWeights>;
+using Layer = std::variant<MambaWeights, AttentionWeights, DecayedWeights, MegaWeights, MlpWeights>;
 
 // A loaded model on a backend: weights, the states of all slots and the work memory of a step.
 class Samba {
@@ -89,6 +104,7 @@ class Samba {
         View uz, dbc, y;             // Mamba: [u z], [dt B C], the gated output (d_inner)
         View qkv, attended;          // attention: [q k v], the product before W_o
         View qkvg, gates, recalled;  // gla, retention: [q k v g low], decay gates, the recurrence's output
+        View normed, mix;            // mega: (d_model), [u z r h0]
         View h;                      // MLP (d_ff)
         View logits;                 // (kLogitRows, vocab)
     } ws_;
@@ -98,6 +114,7 @@ class Samba {
     void mamba(const Step& s, const MambaWeights& w, View x);
     void attention(const Step& s, const AttentionWeights& w, View x);
     void decayed(const Step& s, const DecayedWeights& w, View x);
+    void mega(const Step& s, const MegaWeights& w, View x);
     void mlp(const Step& s, const MlpWeights& w, View x);
     void load_weights(const ModelFile& file);
     void place_state(const Config& config, const Options& options);

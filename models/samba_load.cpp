@@ -26,6 +26,10 @@ Samba::Samba(const ModelFile& file, Backend& backend, const Options& options) : 
     for (const BlockConfig& b : config.blocks) {
         limits.max_cols =
             std::max({limits.max_cols, 2 * b.d_ff, static_cast<int64_t>(b.n_heads + 2 * b.n_kv_heads) * b.head_dim});
+        if (b.mixer == Mixer::kMega) {
+            limits.max_cols = std::max(limits.max_cols, 3 * config.d_model + 4 * int64_t{b.head_dim});
+            continue;
+        }
         if (is_decayed(b.mixer)) limits.max_cols = std::max(limits.max_cols, decayed_cols(b));
         limits.max_kv_cols = std::max(limits.max_kv_cols, b.n_kv_heads * b.head_dim);
     }
@@ -141,6 +145,20 @@ void Samba::load_weights(const ModelFile& file) {
             w.n_heads = b.n_heads, w.key_dim = b.head_dim, w.value_dim = b.value_dim;
             layers_.emplace_back(std::move(w));
         }
+        if (b.mixer == Mixer::kMega) {
+            MegaWeights w;
+            w.norm = norm(block + "attn_norm");
+            w.v_proj = load(block + "attn_v");
+            w.conv.taps = load(block + "ssm_conv1d");
+            w.x_proj = load(block + "ssm_x");
+            w.ssm = {load(block + "ssm_dt"), vector(block + "ssm_a"), vector(block + "ssm_d")};
+            w.mix = load(block + "attn_mix");
+            w.keys = {vector(block + "attn_z.weight"), vector(block + "attn_z.bias"),
+                      vector(block + "attn_rel_q.weight"), vector(block + "attn_rel_k.weight")};
+            w.rope = rope_table(b.head_dim);
+            w.out_proj = load(block + "attn_output");
+            layers_.emplace_back(std::move(w));
+        }
         if (b.d_ff > 0) {
             const Tensor gate_up[] = {tensor(block + "ffn_gate.weight"), tensor(block + "ffn_up.weight")};
             layers_.emplace_back(
@@ -166,6 +184,19 @@ void Samba::place_state(const Config& config, const Options& options) {
             w->ssm_state = next_planes();
         }
         if (auto* w = std::get_if<DecayedWeights>(&layer)) w->state = next_planes();
+        if (auto* w = std::get_if<MegaWeights>(&layer)) {
+            w->conv_state = next_planes();
+            w->ssm_state = next_planes();
+            const StateLayout::RingPart& r = *rings++;
+            w->ring = {state_.data() + r.offset,
+                       state_.data() + r.values_offset(),
+                       static_cast<int64_t>(layout_.slot_bytes),
+                       r.n_rows,
+                       r.chunk,
+                       2 * static_cast<int>(w->keys.scale.cols),
+                       config.d_model,
+                       chunk_ring_type(options.ring_type)};
+        }
         if (auto* w = std::get_if<AttentionWeights>(&layer)) {
             const StateLayout::RingPart& r = *rings++;
             w->ring = {state_.data() + r.offset,
@@ -185,6 +216,7 @@ void Samba::place_state(const Config& config, const Options& options) {
 void Samba::plan_workspace(const Config& config, int max_rows, DType ring_type) {
     DType act = backend_.activation_type();
     DType qkv_type = act == DType::kF32 ? act : ring_type == DType::kQ8_0 ? DType::kF16 : ring_type;
+    int64_t mega_cols = 0, mix_cols = 0;
     int64_t q_cols = 0, qkv_cols = 0, qkvg_cols = 0, key_cols = 0, value_cols = 0, d_ff = 0;
     for (const BlockConfig& b : config.blocks) {
         d_ff = std::max(d_ff, b.d_ff);
@@ -192,6 +224,12 @@ void Samba::plan_workspace(const Config& config, int max_rows, DType ring_type) 
             qkvg_cols = std::max(qkvg_cols, decayed_cols(b));
             if (b.gate_rank > 0) key_cols = std::max(key_cols, int64_t{b.n_heads} * b.head_dim);
             value_cols = std::max(value_cols, int64_t{b.n_heads} * b.value_dim);
+        }
+        if (b.mixer == Mixer::kMega) {
+            mega_cols = config.d_model;
+            mix_cols = std::max(mix_cols, 3 * config.d_model + b.head_dim);
+            q_cols = std::max(q_cols, config.d_model);
+            qkv_cols = std::max(qkv_cols, config.d_model + 4 * int64_t{b.head_dim});
         }
         if (b.mixer != Mixer::kAttention) continue;
         q_cols = std::max(q_cols, static_cast<int64_t>(b.n_heads) * b.head_dim);
@@ -212,6 +250,8 @@ void Samba::plan_workspace(const Config& config, int max_rows, DType ring_type) 
         {&ws_.qkvg, max_rows, qkvg_cols, act},
         {&ws_.gates, max_rows, key_cols, DType::kF32},
         {&ws_.recalled, max_rows, value_cols, act},
+        {&ws_.normed, max_rows, mega_cols, act},
+        {&ws_.mix, max_rows, mix_cols, act},
         {&ws_.h, max_rows, d_ff, act},
         {&ws_.logits, kLogitRows, config.vocab_size, DType::kF32},
     };

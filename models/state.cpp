@@ -23,7 +23,7 @@ StateLayout state_layout(const Config& config, DType ring_type, int n_planes, in
         at = aligned(at + bytes * static_cast<size_t>(n_planes));
     };
     for (const BlockConfig& block : config.blocks) {
-        if (block.mixer == Mixer::kMamba) {
+        if (block.mixer == Mixer::kMamba || block.mixer == Mixer::kMega) {
             add_planes(static_cast<int64_t>(config.d_inner) * (config.d_conv - 1));
             add_planes(static_cast<int64_t>(config.d_inner) * config.d_state);
         }
@@ -36,29 +36,41 @@ StateLayout state_layout(const Config& config, DType ring_type, int n_planes, in
         }
     }
     for (const BlockConfig& block : config.blocks) {
+        if (block.mixer == Mixer::kMega) {
+            DType type = chunk_ring_type(ring_type);
+            layout.rings.push_back({at, 1, block.chunk + kRingSlack, 0, row_bytes(type, 2 * block.head_dim),
+                                    row_bytes(type, config.d_model), block.chunk});
+            at = aligned(layout.rings.back().end());
+        }
         if (block.mixer != Mixer::kAttention) continue;
+        size_t bytes = row_bytes(ring_type, block.head_dim);
         int64_t n_rows = block.window > 0 ? block.window + kRingSlack : max_context + kRingSlack;
-        layout.rings.push_back({at, block.n_kv_heads, n_rows, block.window, row_bytes(ring_type, block.head_dim)});
-        const StateLayout::RingPart& ring = layout.rings.back();
-        at = aligned(ring.values_offset() + (ring.values_offset() - ring.offset));
+        layout.rings.push_back({at, block.n_kv_heads, n_rows, block.window, bytes, bytes});
+        at = aligned(layout.rings.back().end());
     }
     layout.slot_bytes = at;
     return layout;
+}
+
+int64_t StateLayout::RingPart::visible(int64_t position) const {
+    if (chunk > 0) return position % chunk;
+    return std::min(position, window > 0 ? window : n_rows);
 }
 
 void StateLayout::for_each_part(int64_t position, const std::function<void(size_t, size_t)>& f) const {
     size_t plane = static_cast<size_t>((position + n_planes - 1) % n_planes);  // written by token position - 1
     for (const Planes& p : planes) f(p.offset + plane * p.plane_bytes, p.plane_bytes);
     for (const RingPart& ring : rings) {
-        int64_t used = std::min(position, ring.window > 0 ? ring.window : ring.n_rows);
+        int64_t used = ring.visible(position);
         int64_t first = (position - used) % ring.n_rows;
         int64_t until_wrap = std::min(used, ring.n_rows - first);
-        for (size_t part : {ring.offset, ring.values_offset()}) {
+        for (bool values : {false, true}) {
+            size_t part = values ? ring.values_offset() : ring.offset;
+            size_t bytes = values ? ring.value_row_bytes : ring.row_bytes;
             for (int head = 0; head < ring.n_kv_heads; ++head) {
-                size_t base = part + static_cast<size_t>(head * ring.n_rows) * ring.row_bytes;
+                size_t base = part + static_cast<size_t>(head * ring.n_rows) * bytes;
                 auto rows = [&](int64_t from, int64_t n) {
-                    if (n > 0)
-                        f(base + static_cast<size_t>(from) * ring.row_bytes, static_cast<size_t>(n) * ring.row_bytes);
+                    if (n > 0) f(base + static_cast<size_t>(from) * bytes, static_cast<size_t>(n) * bytes);
                 };
                 rows(first, until_wrap);
                 rows(0, used - until_wrap);

@@ -105,6 +105,17 @@ class CpuBackend final : public Backend {
     void head_norm_gate(const Step&, View y, const Norm& norm, View gate) override {
         samba::head_norm_gate(pool_, y, norm, gate);
     }
+    void mega_keys(const Step&, View z, const MegaKeys& w, const RopeTable& rope, DType type, View q, View k) override {
+        samba::mega_keys(pool_, z, w, rope, type, q, k);
+    }
+    void chunk_attention(const Step& s, const Qkv& in, const ChunkRing& ring, float scale, View y) override {
+        samba::chunk_attention(pool_, attention_scratch_, s, in, ring, scale, y);
+    }
+    void silu(const Step&, View y) override { samba::silu(pool_, y); }
+    void mul_silu(const Step&, View y, View gate) override { samba::mul_silu(pool_, y, gate); }
+    void gated_residual(const Step&, View u, View h0, View h, View x) override {
+        samba::gated_residual(pool_, u, h0, h, x);
+    }
     void silu_mul(const Step&, View gate_up, View h) override { samba::silu_mul(pool_, gate_up, h); }
     void gather_rows(const Step&, View x, std::span<const int> rows, View y) override {
         samba::gather_rows(x, rows, y);

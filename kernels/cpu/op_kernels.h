@@ -33,7 +33,7 @@ struct ConvArgs {
 
 // Some rows of one run, for some channels (pointers are at the first row and channel).
 struct ScanArgs {
-    const float *u = nullptr, *z = nullptr, *dt = nullptr;  // (n_rows, channels)
+    const float *u = nullptr, *z = nullptr, *dt = nullptr;  // (n_rows, channels); z null: no gate
     float* y = nullptr;
     int64_t u_stride = 0, z_stride = 0, dt_stride = 0, y_stride = 0;
     const float *B = nullptr, *C = nullptr;  // (n_rows, d_state)
@@ -107,6 +107,26 @@ struct PrefillArgs {
     float* p = nullptr;        // (kKeyBlock, kQueryTile) scratch
 };
 
+// Some keys of a chunk for the queries of some rows; row r sees the first n_seen + r of its keys.
+struct ChunkScoreArgs {
+    const float* q = nullptr;  // (n_rows, dim)
+    int64_t q_stride = 0;
+    const float* k = nullptr;  // (n_keys, dim)
+    int n_rows = 0, n_keys = 0, dim = 0;
+    float scale = 0;
+    float* scores = nullptr;  // (n_rows, n_keys), at the first key
+    int64_t score_stride = 0;
+};
+inline constexpr int kChunkCols = 64;
+struct ChunkValueArgs {
+    const float* p = nullptr;  // (n_rows, n_keys)
+    int64_t p_stride = 0;
+    const float* v = nullptr;  // (n_keys, kChunkCols)
+    int n_rows = 0, n_keys = 0;
+    int64_t n_seen = 0;    // keys that row 0 sees; row r sees r more
+    float* acc = nullptr;  // (n_rows, kChunkCols)
+};
+
 struct OpKernels {
     void (*rmsnorm)(const float* x, const float* weight, float eps, int64_t n, float* y);
     void (*silu_mul)(const float* gate, const float* up, int64_t n, float* h);
@@ -121,6 +141,11 @@ struct OpKernels {
     void (*scan)(const ScanArgs& a);
     void (*gate_decay)(float* x, int64_t n, float divisor);  // x = exp(logsigmoid(x) / divisor)
     void (*decay_scan)(const DecayArgs& a);
+    void (*silu)(float* x, int64_t n);
+    void (*gated_residual)(const float* u, const float* h0, const float* h, int64_t n, float* x);
+    void (*chunk_scores)(const ChunkScoreArgs& a);
+    void (*softmax)(float* x, int64_t n);
+    void (*chunk_values)(const ChunkValueArgs& a);
     void (*decode)(const DecodeArgs& a);
     void (*fold)(float* into, const float* partial, int head_dim);
     void (*prefill)(const PrefillArgs& a);

@@ -155,7 +155,7 @@ void scan_tile(const ScanArgs& a, ScanTile& tile, int64_t c, int n) {
         const float *dt_row = a.dt + t * a.dt_stride + c, *u = a.u + t * a.u_stride + c;
         __builtin_prefetch(dt_row + 2 * kLanes);
         __builtin_prefetch(u + 2 * kLanes);
-        __builtin_prefetch(a.z + t * a.z_stride + c + 2 * kLanes);
+        if (a.z) __builtin_prefetch(a.z + t * a.z_stride + c + 2 * kLanes);
         vf dt = vsoftplus(load_up_to(dt_row, n));
         vstore(tile.dt[t], dt);
         vstore(tile.dtu[t], dt * load_up_to(u, n));
@@ -171,7 +171,8 @@ void scan_tile(const ScanArgs& a, ScanTile& tile, int64_t c, int n) {
     vf D = load_up_to(a.D + c, n);
     for (int64_t t = 0; t < a.n_rows; ++t) {
         vf y = vfma(D, load_up_to(a.u + t * a.u_stride + c, n), vload(tile.y[t]));
-        store_up_to(a.y + t * a.y_stride + c, y * vsilu(load_up_to(a.z + t * a.z_stride + c, n)), n);
+        if (a.z) y = y * vsilu(load_up_to(a.z + t * a.z_stride + c, n));
+        store_up_to(a.y + t * a.y_stride + c, y, n);
     }
 }
 

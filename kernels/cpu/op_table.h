@@ -3,6 +3,7 @@
 #include "kernels/cpu/op_attention_kernel.h"
 #include "kernels/cpu/op_decay_kernel.h"
 #include "kernels/cpu/op_mamba_kernel.h"
+#include "kernels/cpu/op_mega_kernel.h"
 #include "kernels/cpu/op_row_kernel.h"
 
 namespace samba {
@@ -22,6 +23,11 @@ constexpr OpKernels kTable = {
     .scan = scan_kernel,
     .gate_decay = gate_decay_kernel,
     .decay_scan = decay_scan_kernel,
+    .silu = silu_kernel,
+    .gated_residual = gated_residual_kernel,
+    .chunk_scores = chunk_scores_kernel,
+    .softmax = softmax_kernel,
+    .chunk_values = chunk_values_kernel,
     .decode = decode_kernel,
     .fold = fold_kernel,
     .prefill = prefill_kernel,

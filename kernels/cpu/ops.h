@@ -92,4 +92,14 @@ class AttentionScratch {
 // head_dim is a multiple of 8 (of 32 with a Q8_0 ring), at most 256.
 void attention(ThreadPool& pool, AttentionScratch& scratch, const Step& s, const Qkv& in, const Ring& ring, View y);
 
+// ---- Mega: mega.cpp -----------------------------------------------------------------------------------------------
+
+// key_dim at most kMaxKeyDim.
+void chunk_attention(ThreadPool& pool, AttentionScratch& scratch, const Step& s, const Qkv& in, const ChunkRing& ring,
+                     float scale, View y);
+void mega_keys(ThreadPool& pool, View z, const MegaKeys& w, const RopeTable& rope, DType type, View q, View k);
+void silu(ThreadPool& pool, View y);
+void mul_silu(ThreadPool& pool, View y, View gate);
+void gated_residual(ThreadPool& pool, View u, View h0, View h, View x);
+
 }  // namespace samba

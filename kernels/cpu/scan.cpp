@@ -26,7 +26,7 @@ void scan_run(const OpKernels& ops, const Run& run, const Scan& in, View dt, con
         int64_t row = run.first_row + t;
         a.n_rows = std::min(kScanRows, run.n_rows - t);
         a.u = in.u.f32(row) + channel;
-        a.z = in.z.f32(row) + channel;
+        a.z = in.z.data ? in.z.f32(row) + channel : nullptr;
         a.dt = dt.f32(row) + channel;
         a.y = y.f32(row) + channel;
         a.B = in.dbc.f32(row) + in.dt_rank;

@@ -63,6 +63,12 @@ class CudaBackend final : public Backend {
     void head_norm_rope(const Step& s, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv) override;
     void decay_scan(const Step& s, const Decayed& in, PlaneState state, View y) override;
     void head_norm_gate(const Step& s, View y, const Norm& norm, View gate) override;
+    void mega_keys(const Step& s, View z, const MegaKeys& w, const RopeTable& rope, DType ring_type, View q,
+                   View k) override;
+    void chunk_attention(const Step& s, const Qkv& in, const ChunkRing& ring, float scale, View y) override;
+    void silu(const Step& s, View y) override;
+    void mul_silu(const Step& s, View y, View gate) override;
+    void gated_residual(const Step& s, View u, View h0, View h, View x) override;
     void silu_mul(const Step& s, View gate_up, View h) override;
     void gather_rows(const Step& s, View x, std::span<const int> rows, View y) override;
 

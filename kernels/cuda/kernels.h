@@ -108,6 +108,16 @@ void decay_scan(const Gpu& gpu, const StepShape& step, const Tables& tables, con
                 View y);
 void head_norm_gate(const Gpu& gpu, View y, const Norm& norm, View gate);
 
+// ---- mega.cu, chunk_attention.cu
+void mega_keys(const Gpu& gpu, View z, const MegaKeys& w, const RopeTable& rope, DType type, View q, View k);
+void silu(const Gpu& gpu, View y);
+void mul_silu(const Gpu& gpu, View y, View gate);
+void gated_residual(const Gpu& gpu, View u, View h0, View h, View x);
+void scan_ungated(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
+                  const ScanWeights& w, PlaneState state, View y);
+void chunk_attention(const Gpu& gpu, const StepShape& step, const Tables& tables, const Qkv& in, const ChunkRing& ring,
+                     float scale, View y);
+
 // ---- rope.cu
 void head_norm_rope(const Gpu& gpu, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv);
 

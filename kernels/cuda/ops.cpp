@@ -173,11 +173,13 @@ void CudaBackend::conv_silu(const Step& s, View u, const Conv& conv, PlaneState 
 void CudaBackend::selective_scan(const Step& s, const Scan& in, View dt, const ScanWeights& w, PlaneState state,
                                  View y) {
     bind(s);
-    if (step_.decode) return scan_decode(gpu_, step_, tables_, in, dt, w, state, y);
+    const bool gated = in.z.data != nullptr;
+    if (step_.decode && gated) return scan_decode(gpu_, step_, tables_, in, dt, w, state, y);
     if (in.d_state > kMaxStates) {
         throw Error("cuda: " + std::to_string(in.d_state) + " states a channel; at most " + std::to_string(kMaxStates) +
                     " are possible");
     }
+    if (!gated) return scan_ungated(gpu_, step_, tables_, in, dt, w, state, y);
     scan_prefill(gpu_, step_, tables_, in, dt, nullptr, w, state, y);
 }
 
@@ -226,6 +228,22 @@ void CudaBackend::decay_scan(const Step& s, const Decayed& in, PlaneState state,
 
 void CudaBackend::head_norm_gate(const Step&, View y, const Norm& norm, View gate) {
     cuda::head_norm_gate(gpu_, y, norm, gate);
+}
+
+void CudaBackend::mega_keys(const Step&, View z, const MegaKeys& w, const RopeTable& rope, DType ring_type, View q,
+                            View k) {
+    cuda::mega_keys(gpu_, z, w, rope, ring_type, q, k);
+}
+
+void CudaBackend::chunk_attention(const Step& s, const Qkv& in, const ChunkRing& ring, float scale, View y) {
+    bind(s);
+    cuda::chunk_attention(gpu_, step_, tables_, in, ring, scale, y);
+}
+
+void CudaBackend::silu(const Step&, View y) { cuda::silu(gpu_, y); }
+void CudaBackend::mul_silu(const Step&, View y, View gate) { cuda::mul_silu(gpu_, y, gate); }
+void CudaBackend::gated_residual(const Step&, View u, View h0, View h, View x) {
+    cuda::gated_residual(gpu_, u, h0, h, x);
 }
 
 void CudaBackend::silu_mul(const Step&, View gate_up, View h) { cuda::silu_mul(gpu_, gate_up, h); }

@@ -96,8 +96,8 @@ void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, P
     const DType type = w.dt_proj.parts.front().type;
     const bool sixteen = type == DType::kBF16 || type == DType::kF16;
     const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;
-    if (!step_.decode || !sixteen || !aligned || w.dt_proj.parts.size() != 1 || in.u.type != DType::kBF16 ||
-        in.dt_rank % 8 != 0) {
+    if (!step_.decode || in.z.data == nullptr || !sixteen || !aligned || w.dt_proj.parts.size() != 1 ||
+        in.u.type != DType::kBF16 || in.dt_rank % 8 != 0) {
         return Backend::dt_scan(s, in, w, state, y);
     }
     dt_scan_decode(gpu_, step_, tables_, in, w, state, y);

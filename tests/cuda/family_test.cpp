@@ -16,15 +16,12 @@ TEST_CASE("every kind of checkpoint gives the logits of the independent pass", "
         GoldenModel model(load_model_file(converted.path.string()),
                           make_cuda_backend({.device = 0, .f32_activations = f32, .graphs = true}));
         size_t seen = 0;
-        double worst = 0;
         run_fixture(name, model, kFamilyWays, [&](int64_t position, const Portion& way, double error) {
             INFO(name << (f32 ? ", f32" : ", bf16") << ", position " << position << ", steps of " << way.rows);
             // Toy models: a hidden row has 32 values, so bf16's errors average out less than in a real one.
             CHECK(error < (f32 ? 3e-5 : 5e-2));
-            worst = std::max(worst, error);
             ++seen;
         });
         CHECK(seen > 0);
-        WARN(name << (f32 ? ", f32: " : ", bf16: ") << worst);
     }
 }

@@ -64,6 +64,20 @@ def recurrent_weights(heads, keys, values, gla):
     return w | {"g_norm_swish_gate.weight": norm_weight(values // heads), "o_proj.weight": rand(D, values)}
 
 
+MEGA_Z, MEGA_CHUNK, MEGA_RANK = 16, 12, 2
+
+
+def mega_weights():
+    scan = {k: v for k, v in mamba_weights().items() if "proj" not in k}
+    scan |= {"conv1d.weight": rand(D, 1, CONV, scale=0.5), "conv1d.bias": rand(D, scale=0.1), "A_log": scan["A_log"][:D], "D": scan["D"][:D],
+             "x_proj.weight": rand(MEGA_RANK + 2 * STATE, D), "dt_proj.weight": rand(D, MEGA_RANK), "dt_proj.bias": rand(D, scale=0.5) - 3}
+    n_mix = 3 * D + MEGA_Z
+    return {"move." + k: v for k, v in scan.items()} | {
+        "v_proj.weight": rand(D, D), "v_proj.bias": rand(D, scale=0.3), "mx_proj.weight": rand(n_mix, D, scale=0.5), "mx_proj.bias": rand(n_mix, scale=0.3),
+        "h_proj.weight": rand(D, D), "h_proj.bias": rand(D, scale=0.3), "gamma": rand(2, MEGA_Z, scale=2.0), "beta": rand(2, MEGA_Z, scale=0.5),
+        "rel_pos_bias.alpha": rand(1, MEGA_Z, scale=0.5), "rel_pos_bias.beta": rand(1, MEGA_Z, scale=0.5)}
+
+
 def mlp_weights(width):
     return {"gate": rand(width, D), "up": rand(width, D), "down": rand(D, width)}
 
@@ -85,16 +99,21 @@ def conv_silu(u, taps, bias=0):
     return F.silu(sum(padded[j:j + len(u)] * taps[:, 0, j].double() for j in range(CONV)) + bias)
 
 
-def mamba(x, w):
-    u, z = linear(x, w, "in_proj").chunk(2, -1)
-    n, u = len(x), conv_silu(u, w["conv1d.weight"], w["conv1d.bias"].double())
-    dt, b, c = (u @ w["x_proj.weight"].double().T).split([RANK, STATE, STATE], -1)
+def scan(u, w):
+    rank = w["dt_proj.weight"].shape[1]
+    dt, b, c = (u @ w["x_proj.weight"].double().T).split([rank, STATE, STATE], -1)
     delta = F.softplus(linear(dt, w, "dt_proj"))
-    a, s, out = -torch.exp(w["A_log"].double()), torch.zeros(INNER, STATE, dtype=torch.float64), []
-    for t in range(n):
+    a, s, out = -torch.exp(w["A_log"].double()), torch.zeros(u.shape[1], STATE, dtype=torch.float64), []
+    for t in range(len(u)):
         s = torch.exp(delta[t, :, None] * a) * s + (delta[t] * u[t])[:, None] * b[t]
         out.append(s @ c[t] + w["D"].double() * u[t])
-    return linear(torch.stack(out) * F.silu(z), w, "out_proj")
+    return torch.stack(out)
+
+
+def mamba(x, w):
+    u, z = linear(x, w, "in_proj").chunk(2, -1)
+    u = conv_silu(u, w["conv1d.weight"], w["conv1d.bias"].double())
+    return linear(scan(u, w) * F.silu(z), w, "out_proj")
 
 
 def attention(x, w, heads, kv, window, rope=True, theta=10000.0):
@@ -157,6 +176,26 @@ def retention(x, w, heads):
     return recurrent(x, w, heads, lambda split, q: gamma[:, None, None].expand_as(q), rope=True)
 
 
+# What is added to x, so that x + mega(n, w, x) = x + u (h - x); n is x normed.
+def mega(n, w, x):
+    move = {k[5:]: v for k, v in w.items() if k.startswith("move.")}
+    v = F.silu(linear(n, w, "v_proj"))
+    m = F.silu(scan(conv_silu(n, move["conv1d.weight"], move["conv1d.bias"].double()), move))
+    u, z, r, h0 = linear(m, w, "mx_proj").split([D, MEGA_Z, D, D], -1)
+    z = F.silu(z)
+    q, k = (z * w["gamma"][i].double() + w["beta"][i].double() for i in (0, 1))
+    out = []
+    for first in range(0, len(x), MEGA_CHUNK):
+        part = slice(first, first + MEGA_CHUNK)
+        n_part = len(x[part])
+        alpha, beta = (rotate(w["rel_pos_bias." + name].double().expand(n_part, -1)) for name in ("alpha", "beta"))
+        scores = q[part] @ k[part].T / math.sqrt(MEGA_Z) + alpha @ beta.T
+        hidden = torch.ones(n_part, n_part).triu(1).bool()
+        out.append(scores.masked_fill(hidden, -math.inf).softmax(-1) @ v[part])
+    h = F.silu(h0 + linear(torch.cat(out) * F.silu(r), w, "h_proj"))
+    return torch.sigmoid(u) * (h - x)
+
+
 def mlp(x, w):
     return (F.silu(x @ w["gate"].double().T) * (x @ w["up"].double().T)) @ w["down"].double().T
 
@@ -166,7 +205,8 @@ def forward(model, ids):
     x = model["embedding"].double()[torch.tensor(ids)]
     for layer in model["layers"]:
         for kind, norm, w, args in layer:
-            x = x + {"mamba": mamba, "attention": attention, "gla": gla, "retention": retention, "mlp": mlp}[kind](rmsnorm(x, norm), w, *args)
+            mixers = {"mamba": mamba, "attention": attention, "gla": gla, "retention": retention, "mlp": mlp, "mega": lambda n, w: mega(n, w, x)}
+            x = x + mixers[kind](rmsnorm(x, norm), w, *args)
     head = model["embedding"] if model["head"] is None else model["head"]
     return rmsnorm(x, model["norm"]) @ head.double().T
 
@@ -195,6 +235,9 @@ def microsoft_names(model):
             if kind == "mamba":
                 name, norm_name = ("mb.", "norm_m") if three else ("mixer.", "norm") if kinds == ["mamba"] else ("attn.", "norm_1")
                 sd |= {p + name + k: v for k, v in w.items()}
+            elif kind == "mega":  # with a buffer that was never initialised
+                norm_name = "attn.norm"
+                sd |= {p + "attn." + k: v for k, v in w.items()} | {p + "attn.rel_pos_bias._float_tensor": torch.tensor([math.nan])}
             elif kind in ("gla", "retention"):
                 norm_name = "norm_1"
                 sd |= {p + "attn." + k: v for k, v in w.items()}
@@ -328,10 +371,19 @@ def recurrent_mixers():
              preset("Toy_ret", [{"mixer": "retention", "n_heads": 2}, "attention", {"mixer": "retention", "n_heads": 1}], 3))
 
 
+def mega_s6():
+    mega_ = lambda: ("mega", mega_weights())
+    save_pth("mega", build([[mega_(), MLP()], [mega_(), MLP()]]),
+             preset("Toy_mega", [{"mixer": "mega", "z_dim": MEGA_Z, "chunk": MEGA_CHUNK}], 2, d_inner=D, dt_rank=MEGA_RANK))
+    save_pth("mega_sc", build([[mega_(), MLP()], [ATTN(short=True), MLP()]]),  # beside an attention, whose ring comes behind
+             preset("Toy_mega_sc", [{"mixer": "mega", "z_dim": MEGA_Z, "chunk": MEGA_CHUNK}, "attention"], 2, d_inner=D, dt_rank=MEGA_RANK))
+
+
 if __name__ == "__main__":
     shutil.rmtree(HERE, ignore_errors=True)
     microsoft()
     hugging_face()
     short_convolutions()
     recurrent_mixers()
+    mega_s6()
     print(sum(os.path.getsize(os.path.join(r, f)) for r, _, fs in os.walk(HERE) for f in fs) // 1024, "KB")

@@ -165,6 +165,61 @@ Doubles attention(const Matrix& q, const Matrix& k, const Matrix& v, int head_di
     return y;
 }
 
+MegaKeysOutput mega_keys(const Matrix& z, const Matrix& scale, const Matrix& shift, const Matrix& bias_q,
+                         const Matrix& bias_k) {
+    MegaKeysOutput out;
+    Doubles cos, sin;
+    int64_t dim = z.cols;
+    for (int64_t t = 0; t < z.rows; ++t) {
+        rope(t, static_cast<int>(dim), 10000, cos, sin);
+        for (int side = 0; side < 2; ++side) {
+            Doubles& to = side ? out.k : out.q;
+            for (int64_t i = 0; i < dim; ++i) to.push_back(silu(z.row(t)[i]) * scale.row(side)[i] + shift.row(side)[i]);
+            const Matrix& bias = side ? bias_k : bias_q;
+            for (double b : head(std::span(bias.row(0), static_cast<size_t>(dim)), {}, 0, cos, sin)) {
+                to.push_back(side ? b : b * std::sqrt(static_cast<double>(dim)));
+            }
+        }
+    }
+    return out;
+}
+
+Doubles chunk_attention(const Matrix& q, const Matrix& k, const Matrix& v, int64_t chunk, double scale) {
+    Doubles y;
+    for (int64_t t = 0; t < q.rows; ++t) {
+        Doubles scores, row(static_cast<size_t>(v.cols));
+        int64_t first = t / chunk * chunk;
+        for (int64_t j = first; j <= t; ++j) {
+            double dot = 0;
+            for (int64_t d = 0; d < q.cols; ++d) dot += double{q.row(t)[d]} * k.row(j)[d];
+            scores.push_back(dot * scale);
+        }
+        double max = *std::max_element(scores.begin(), scores.end()), sum = 0;
+        for (double& s : scores) sum += s = std::exp(s - max);
+        for (int64_t j = first; j <= t; ++j) {
+            for (int64_t d = 0; d < v.cols; ++d)
+                row[static_cast<size_t>(d)] += scores[static_cast<size_t>(j - first)] / sum * v.row(j)[d];
+        }
+        y.insert(y.end(), row.begin(), row.end());
+    }
+    return y;
+}
+
+Doubles gated_residual(const Matrix& u, const Matrix& h0, const Matrix& h, const Matrix& x) {
+    Doubles y;
+    for (size_t i = 0; i < x.values.size(); ++i) {
+        double made = silu(double{h0.values[i]} + h.values[i]), old = x.values[i];
+        y.push_back(old + (made - old) / (1 + std::exp(-double{u.values[i]})));
+    }
+    return y;
+}
+
+Doubles silu(const Matrix& x) {
+    Doubles y;
+    for (float v : x.values) y.push_back(silu(double{v}));
+    return y;
+}
+
 Doubles log_softmax(std::span<const float> logits) {
     double max = *std::max_element(logits.begin(), logits.end()), sum = 0;
     for (float x : logits) sum += std::exp(x - max);

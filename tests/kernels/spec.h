@@ -48,6 +48,16 @@ Doubles head_norm_gate(const Matrix& y, const Matrix& weight, const Matrix& gate
 // Row `position` of the output: q, k, v (n, heads * head_dim); window 0 is full attention.
 Doubles attention(const Matrix& q, const Matrix& k, const Matrix& v, int head_dim, int64_t window, int64_t position);
 
+// Mega. z (n, dim) before its silu, scale and shift (2, dim), bias_q and bias_k (1, dim); the rows are positions 0 ….
+struct MegaKeysOutput {
+    Doubles q, k;  // (n, 2 dim)
+};
+MegaKeysOutput mega_keys(const Matrix& z, const Matrix& scale, const Matrix& shift, const Matrix& bias_q,
+                         const Matrix& bias_k);
+Doubles chunk_attention(const Matrix& q, const Matrix& k, const Matrix& v, int64_t chunk, double scale);
+Doubles gated_residual(const Matrix& u, const Matrix& h0, const Matrix& h, const Matrix& x);
+Doubles silu(const Matrix& x);
+
 // The candidates that may be drawn and their probabilities, best first, by a sort of the whole vocabulary.
 std::vector<std::pair<int32_t, double>> candidates(std::span<const float> logits, const SamplingParams& params,
                                                    std::span<const int32_t> recent);

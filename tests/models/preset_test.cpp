@@ -12,7 +12,8 @@ TEST_CASE("presets have the parameter counts of the published models") {
     const std::pair<const char*, int64_t> counts[] = {
         {"samba-421m", 421'793'280},      {"samba-1.3b", 1'330'207'488},       {"samba-1.7b", 1'742'194'688},
         {"samba-3.8b", 3'864'275'712},    {"samba-47m", 46'619'136},           {"LLaMA_438M", 438'081'024},
-        {"Samba_421M_nope", 421'793'280}, {"LLaMA_438M_SWA_gla", 438'309'120}, {"LLaMA_446M_SWA_ret", 445'555'200}};
+        {"Samba_421M_nope", 421'793'280}, {"LLaMA_438M_SWA_gla", 438'309'120}, {"LLaMA_446M_SWA_ret", 445'555'200},
+        {"S6Mega_438M", 422'486'016},     {"S6Mega_1.3B", 1'329'767'424}};
     for (const auto& [name, count] : counts) {
         INFO(name);
         CHECK(n_parameters(preset(name)) == count);
@@ -44,6 +45,8 @@ TEST_CASE("every preset's size is near the one in its name, every attention divi
     CHECK(preset("LLaMA_1.4B_SWA_ret").blocks[2].head_dim == 256);
     CHECK(preset("LLaMA_1.4B_SWA_ret").blocks[2].value_dim == 512);
     CHECK(preset("LLaMA_1.4B_SWA_ret").blocks[2].rope_dim == 256);
+    CHECK(preset("S6Mega_1.3B").blocks[17].chunk == 2048);
+    CHECK(preset("S6Mega_1.3B").blocks[17].head_dim == 128);
     CHECK(preset("tiny").d_model == 64);
 }
 
@@ -77,7 +80,7 @@ TEST_CASE("a preset of one's own is read from a file; mistakes in it are named")
         {head + R"("n_blocks": 4, "pattern": ["mamba", "mamba", "mamba"]})",
          "expected a multiple of the pattern's 3 blocks, found 4"},
         {head + R"("n_blocks": 2, "pattern": ["rwkv"]})",
-         "expected mamba, attention, gla, retention or none, found \"\\\"rwkv\\\"\""},
+         "expected mamba, attention, gla, retention, mega or none, found \"\\\"rwkv\\\"\""},
         {head + R"("n_blocks": 2, "pattern": [7]})", "expected names and objects"},
         {head + R"("n_blocks": 2, "pattern": ["none"]})", "neither mixer nor MLP"},
         {head + R"("n_blocks": 2, "pattern": [{"mixer": "attention", "n_heads": 5}]})", "found 5"},
@@ -85,6 +88,7 @@ TEST_CASE("a preset of one's own is read from a file; mistakes in it are named")
          "expected a divisor of 4, found 3"},
         {head + R"("n_blocks": 2, "pattern": [{"mixer": "gla", "n_heads": 3}]})",
          "expected heads of the same even number of keys, up to 512, from 32, found 3"},
+        {head + R"("n_blocks": 2, "pattern": ["mega"]})", "\"d_inner\": expected d_model, 64, of a mega"},
         {head + R"("n_blocks": 1000000000, "pattern": ["mamba"]})", "found \"1000000000\""},
         {head + R"("n_blocks": 2, "pattern": [{"mixer": "mamba", "times": 1000000}]})", "found \"1000000\""},
         {head + R"("n_blocks": 2, "rope_theta": 0, "pattern": ["mamba"]})",

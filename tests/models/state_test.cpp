@@ -70,6 +70,26 @@ TEST_CASE("convolutions of q, k and v have planes, in block order") {
     CHECK(layout.rings[0].offset >= layout.planes[4].offset + 8 * layout.planes[4].plane_bytes);
 }
 
+TEST_CASE("a mega has a ring of chunk + 64 rows, and a snapshot holds the rows of the current chunk") {
+    Config c = two_blocks(100);
+    c.d_inner = 64;
+    c.blocks[0] = {.mixer = Mixer::kMega, .n_heads = 1, .head_dim = 8, .rope_dim = 8, .value_dim = 64, .chunk = 50};
+    StateLayout layout = state_layout(c, DType::kQ8_0, 8, 0);  // its ring stays f16
+    REQUIRE(layout.planes.size() == 2);
+    REQUIRE(layout.rings.size() == 2);
+    CHECK(layout.rings[0].n_rows == 114);
+    CHECK(layout.rings[0].row_bytes == 16 * 2);
+    CHECK(layout.rings[0].value_row_bytes == 64 * 2);
+    CHECK(layout.rings[1].offset >= layout.rings[0].end());
+    CHECK(parts(layout, 0).size() == 2);
+    CHECK(parts(layout, 100).size() == 2 + 4);  // the chunk is full: the next token sees itself alone
+    auto wrapped = parts(layout, 149);          // positions 100 … 148: rows 100 … 113, then 0 … 34
+    REQUIRE(wrapped.size() == 2 + 4 + 4);
+    CHECK(wrapped[2] == std::pair(layout.rings[0].offset + 100 * 32, size_t{14 * 32}));
+    CHECK(wrapped[3] == std::pair(layout.rings[0].offset, size_t{35 * 32}));
+    CHECK(wrapped[4] == std::pair(layout.rings[0].values_offset() + 100 * 128, size_t{14 * 128}));
+}
+
 TEST_CASE("full attention keeps every row up to the longest context") {
     StateLayout layout = state_layout(two_blocks(0), DType::kF32, 1, 4096);
     CHECK(layout.rings[0].n_rows >= 4096);
