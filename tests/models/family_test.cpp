@@ -10,7 +10,7 @@
 using namespace samba;
 
 TEST_CASE("every kind of checkpoint gives the logits of the independent pass", "[family]") {
-    REQUIRE(family_names().size() >= 14);
+    REQUIRE(family_names().size() >= 18);
     for (const std::string& name : family_names()) {
         ConvertedFixture converted(name);
         GoldenModel model(load_model_file(converted.path.string()), make_cpu_backend({.threads = 2}));

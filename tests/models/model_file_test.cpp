@@ -20,13 +20,21 @@ constexpr char kMixed[] =
     "pattern": ["mamba", "attention", {"mixer": "none", "d_ff": 512}, {"mixer": "mamba", "d_ff": 0},
                 {"mixer": "attention", "n_heads": 2, "n_kv_heads": 1, "window": 0, "rope": false}]})";
 
+// The mixers that are no plain Samba's.
+constexpr char kOthers[] =
+    R"({"name": "others", "d_model": 64, "vocab_size": 40, "n_heads": 4, "window": 8, "d_ff": 256, "d_inner": 64,
+    "dt_rank": 2, "n_blocks": 4, "pattern": [{"mixer": "gla", "n_heads": 2, "gate_rank": 8},
+    {"mixer": "retention", "n_heads": 2}, {"mixer": "mega", "z_dim": 16, "chunk": 12},
+    {"mixer": "attention", "conv_width": 4}]})";
+
 // A model as a file would hold it, before it is written: a test may spoil either half.
 struct Draft {
-    ModelFile model = random_model(parse_preset(kMixed, "mixed"), DType::kF32, 1, nullptr);
+    ModelFile model;
     GgufMetadata meta;
     std::vector<GgufTensor> table;
 
-    Draft() {
+    explicit Draft(const char* preset = kMixed)
+        : model(random_model(parse_preset(preset, "mixed"), DType::kF32, 1, nullptr)) {
         meta.set("general.architecture", std::string("samba"));
         write_config(model.config, meta);
         for (const auto& [name, t] : model.tensors) {
@@ -296,6 +304,74 @@ TEST_CASE("broken model files: each is one error that names the trouble and the 
         INFO(message);
         CHECK(message.find(dir.path("m.gguf")) == 1);
         CHECK(message.find(c.message) != std::string::npos);
+    }
+}
+
+const Case kBrokenOthers[] = {
+    {"gla without heads",
+     [](Draft& d) {
+         d.meta.set("samba.attention.head_count", U32s{0, 2, 1, 4});
+     },
+     "block 0 has no heads"},
+    {"gla without a rank", [](Draft& d) { d.meta.remove("samba.attention.decay_lora_rank"); },
+     "key \"samba.attention.decay_lora_rank\": is missing"},
+    {"another rank", [](Draft& d) { d.meta.set("samba.attention.decay_lora_rank", 9u); },
+     "tensor \"blk.0.attn_decay_a.weight\": expected shape (rows, columns) (9, 64)"},
+    {"keys too wide",
+     [](Draft& d) {
+         d.meta.set("samba.attention.key_length", U32s{16, 1024, 16, 16});
+     },
+     "block 1: expected 1 to 512, found 1024"},
+    {"no values",
+     [](Draft& d) {
+         d.meta.set("samba.attention.value_length", U32s{32, 0, 64, 16});
+     },
+     "block 1: the heads have no values"},
+    {"kv heads on a retention",
+     [](Draft& d) {
+         d.meta.set("samba.attention.head_count_kv", I32s{0, 1, 0, 4});
+     },
+     "block 1: expected 0, found 1"},
+    {"an odd rotation",
+     [](Draft& d) {
+         d.meta.set("samba.rope.dimension_count", U32s{0, 31, 16, 16});
+     },
+     "expected an even number up to 32, found 31"},
+    {"a retention named gla",
+     [](Draft& d) {
+         d.meta.set("samba.block.mixer", Texts{"gla", "gla", "mega", "attention"});
+     },
+     "block 1: expected \"retention\" (its tensors say so), found \"gla\""},
+    {"a missing gate of decays", [](Draft& d) { d.remove("blk.0.attn_decay_b.bias"); },
+     "tensor \"blk.0.attn_decay_b.bias\" is missing"},
+    {"mega without a chunk", [](Draft& d) { d.meta.remove("samba.attention.chunk_length"); },
+     "key \"samba.attention.chunk_length\": is missing"},
+    {"mega of another inner size", [](Draft& d) { d.meta.set("samba.ssm.inner_size", 128u); },
+     "expected the 64 of a mega, found 128"},
+    {"mega with an odd z",
+     [](Draft& d) {
+         d.meta.set("samba.attention.key_length", U32s{16, 32, 15, 16});
+     },
+     "block 2: expected an even number up to 256, found 15"},
+    {"mega without a relative bias", [](Draft& d) { d.remove("blk.2.attn_rel_k.weight"); },
+     "tensor \"blk.2.attn_rel_k.weight\" is missing"},
+};
+
+TEST_CASE("gla, retention, mega and short convolutions are read as they were written, and what is broken is named") {
+    TemporaryDirectory dir;
+    Draft whole(kOthers);
+    whole.write(dir.path("m.gguf"));
+    Config c = load_model_file(dir.path("m.gguf")).config;
+    CHECK(c.blocks == whole.model.config.blocks);
+    CHECK(c.d_inner == 64);
+    for (const Case& broken : kBrokenOthers) {
+        INFO(broken.what);
+        Draft d(kOthers);
+        broken.spoil(d);
+        d.write(dir.path("m.gguf"));
+        std::string message = error_of<FileError>([&] { load_model_file(dir.path("m.gguf")); });
+        INFO(message);
+        CHECK(message.find(broken.message) != std::string::npos);
     }
 }
 
