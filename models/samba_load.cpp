@@ -137,7 +137,7 @@ void Samba::load_weights(const ModelFile& file) {
                 w.head_decay = load_retention_decay(b.n_heads);
                 w.heads.n_heads = w.heads.n_kv_heads = b.n_heads;
                 w.heads.head_dim = b.head_dim;
-                w.rope = rope_table(b.rope_dim);
+                w.rope = rope_table(b.rope_dim, config.rope_theta);
             }
             w.qkvg = backend_.load(parts);
             w.head_norm = norm(block + "attn_sub_norm");
@@ -155,7 +155,7 @@ void Samba::load_weights(const ModelFile& file) {
             w.mix = load(block + "attn_mix");
             w.keys = {vector(block + "attn_z.weight"), vector(block + "attn_z.bias"),
                       vector(block + "attn_rel_q.weight"), vector(block + "attn_rel_k.weight")};
-            w.rope = rope_table(b.head_dim);
+            w.rope = rope_table(b.head_dim, config.rope_theta);
             w.out_proj = load(block + "attn_output");
             layers_.emplace_back(std::move(w));
         }
