@@ -451,6 +451,8 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
             for (auto& c : acc) c[0] *= change[0], c[1] *= change[0], c[2] *= change[1], c[3] *= change[1];
             weigh_values(s, own, acc);
         }
+        cp_async_commit();  // where all blocks were skipped, the queries are still on their way
+        cp_async_wait<0>();
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             two.sum[r] += __shfl_xor_sync(0xffffffffu, two.sum[r], 1);

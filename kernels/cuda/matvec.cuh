@@ -1,6 +1,6 @@
 // Products of a few rows (decode): y[r] = W x[r] for up to 8 rows of activations, on tensor cores with f32 sums.
-// The 16 rows of a weight tile are the instruction's rows, the activations its 8 columns (unused ones zero): so one
-// kernel serves any number of rows, and a row's bits do not depend on the others.
+// The 16 rows of a weight tile are the instruction's rows, the activations its 8 columns: so one kernel
+// serves any number of rows, and a row's bits do not depend on the others.
 //
 // A tile's groups of columns are shared by `split` warps of a block, whose sums are added in order; a block works on
 // as many tiles at once as that leaves it, and goes from those to others. Every warp has a ring of groups in shared
@@ -57,23 +57,20 @@ __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
     return j < a.half_tiles ? first + j + second * a.half_tiles : first + 2 * j + second;
 }
 
-// A lane's part of the activations: row g, or zeros when there is no such row. Columns beyond the end are zero.
+// A lane's part of the activations: row g, or the last one where there is no such row, whose sums nobody asks for.
+// Beyond the end, where all weights are zero, stand the last columns.
 struct ActivationRow {
     const bfloat* row;
     int cols, t;
 
-    template <bool kSplit>
+    template <bool kSplit>  // formats of split blocks come in groups of 256 columns alone
     __device__ __forceinline__ uint4 block(int column) const {
-        uint4 v = make_uint4(0, 0, 0, 0);
-        const int c = column + (kSplit ? 4 : 8) * t;
-        if (row == nullptr || c >= cols) return v;
         if constexpr (kSplit) {
-            const uint2 a = *reinterpret_cast<const uint2*>(row + c), b = *reinterpret_cast<const uint2*>(row + c + 16);
-            v = make_uint4(a.x, a.y, b.x, b.y);
-        } else {
-            v = *reinterpret_cast<const uint4*>(row + c);
+            const bfloat* from = row + column + 4 * t;
+            const uint2 a = *reinterpret_cast<const uint2*>(from), b = *reinterpret_cast<const uint2*>(from + 16);
+            return make_uint4(a.x, a.y, b.x, b.y);
         }
-        return v;
+        return *reinterpret_cast<const uint4*>(row + min(column + 8 * t, cols - 8));
     }
 };
 
@@ -376,7 +373,7 @@ __global__ void __launch_bounds__(kMatvecThreads, 3) matvec_kernel(const __grid_
         __syncthreads();
         rows = shared, stride = a.shared_stride;
     }
-    const ActivationRow x{lane / 4 < a.n_rows ? rows + lane / 4 * stride : nullptr, a.w.cols, lane & 3};
+    const ActivationRow x{rows + min(lane / 4, a.n_rows - 1) * stride, padded_columns(a.w.cols), lane & 3};
     int parity = 0;
 #pragma unroll 1
     for (GroupCursor<kPairing> at(a); !at.ended(a); at.next_block(a), parity ^= 1) {

@@ -123,7 +123,7 @@ __device__ inline void sort_list(const SampleShared& s, int n) {
 // f(x[i], i) for a thread's part of x, with several loads in flight.
 template <class F>
 __device__ __forceinline__ void for_logits(const float* x, int vocab, F&& f) {
-    constexpr int kAhead = 8;
+    constexpr int kAhead = 16;
     for (int i = threadIdx.x; i < vocab; i += kAhead * kSampleThreads) {
         float v[kAhead];
 #pragma unroll

@@ -143,7 +143,10 @@ __device__ __forceinline__ void scan_tiles(const ScanArgs& a, const DeviceRun& r
 template <class T>
 __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const DeviceRun& run, int n_channels) {
     const int n_threads = n_channels * kLanes, thread = threadIdx.x - n_threads;
-    const int token0 = thread / n_channels, local = thread % n_channels, channel = blockIdx.x * n_channels + local;
+    // A warp has eight channels of four tokens: so its writes hit all banks.
+    const int warp = thread / 32, groups = n_channels / 8;
+    const int token0 = warp / groups * 4 + thread % 32 / 8, local = warp % groups * 8 + thread % 8;
+    const int channel = blockIdx.x * n_channels + local;
     const bool real = channel < a.d_inner;
     const float D = real ? a.D[channel] : 0.0f, bias = real && a.dt_bias != nullptr ? a.dt_bias[channel] : 0.0f;
     RawTile<T> raw;
@@ -229,11 +232,11 @@ __global__ void __launch_bounds__(128) scan_any_kernel(const __grid_constant__ S
     }
 }
 
-// Channels of a block, a multiple of 4: as many as let the blocks of all runs fill the device a whole number of times.
+// Channels of a block, a multiple of 8: as many as let the blocks of all runs fill the device a whole number of times.
 int channels_of(const Gpu& gpu, int d_inner, int n_runs) {
     for (int waves = 1;; waves++) {
         const int blocks = std::max(1, gpu.n_multiprocessors * waves / n_runs);
-        const int n = ((d_inner + blocks - 1) / blocks + 3) / 4 * 4;
+        const int n = ((d_inner + blocks - 1) / blocks + 7) / 8 * 8;
         if (n <= kMaxChannels) return std::max(n, kMinChannels);
     }
 }
