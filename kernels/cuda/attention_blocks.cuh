@@ -1,0 +1,188 @@
+// What the kernels of decode attention share: how a ring is cut into blocks, which keys a query sees, and the sums of
+// the blocks made one by the last of them to end (attention_decode.cu).
+#pragma once
+#include <algorithm>
+#include <climits>
+
+#include "kernels/cuda/attention_core.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace samba::cuda::decode {
+
+inline constexpr int kMaxSplits = 64;
+
+// A ring cut into blocks of so many rows, and those shared by the splits.
+struct Cut {
+    int blocks, per_split, splits;
+    Cut(int64_t ring_rows, int keys)
+        : blocks(std::max(1, static_cast<int>((ring_rows + keys - 1) / keys))),
+          per_split((blocks + kMaxSplits - 1) / kMaxSplits),
+          splits((blocks + per_split - 1) / per_split) {}
+};
+// Rows of a block on tensor cores: fewer where heads are so wide that shared memory would not hold them.
+constexpr int tensor_keys(int head_dim) { return head_dim > 128 ? 64 : 128; }
+
+struct Args {
+    const DeviceRun* runs;  // of the launch's first run on
+    const void *q, *k, *v;
+    int64_t stride;  // of q, k and v
+    RingArgs ring;
+    int n_heads, group, head_dim, blocks_per_split, first_row;
+    bool one_buffer;
+    float scale;
+    float* partial;  // (rows, n_heads, splits, head_dim): sums
+    float2* stats;   // (rows, n_heads, splits): maximum, sum of weights
+    int* done;       // (runs, kv heads): blocks that have ended; zero between launches
+    void* y;
+    int64_t y_stride;
+    DType y_type;
+    bool round_f16, round_bf16;  // of results kept in f32
+};
+
+// Which positions the ring's rows hold once the run's rows are in it, and who sees them.
+struct Place {
+    int last;  // the run's last position, as far as it matters
+    int newest, n_rows, window, run_rows;
+
+    __device__ __forceinline__ Place(const Args& a, const DeviceRun& run)
+        : last(static_cast<int>(min(run.position + run.n_rows - 1, int64_t{INT_MAX - 1}))),
+          newest(ring_row(run.position + run.n_rows - 1, a.ring.n_rows)),
+          n_rows(static_cast<int>(a.ring.n_rows)),
+          window(a.ring.window == 0 ? INT_MAX : static_cast<int>(a.ring.window)),
+          run_rows(run.n_rows) {}
+    // How many tokens before the run's last one the row's token is; negative: none.
+    __device__ __forceinline__ int age(int row) const {
+        const int back = row <= newest ? newest - row : newest - row + n_rows;
+        return row < n_rows && back <= last ? back : -1;
+    }
+    // By the run's row `query`.
+    __device__ __forceinline__ bool visible(int query, int age) const {
+        const int distance = age - (run_rows - 1 - query);
+        return age >= 0 && distance >= 0 && distance < window;
+    }
+    __device__ __forceinline__ bool needed(int age) const {  // by any of the run's rows
+        return age >= 0 && (age < run_rows || visible(0, age));
+    }
+};
+
+// 64 ring rows of keys or values to shared memory; rows of the run itself come from the step and go to the ring.
+template <class R, class Q>
+__device__ __forceinline__ void load_rows(const Args& a, const DeviceRun& run, const Place& place, int kv_head,
+                                          int first, bool values, bool append, typename R::Value* to, int stride) {
+    const void* own = values ? a.v : a.k;
+    char* ring = values ? a.ring.v : a.ring.k;
+    using S = typename R::Value;
+    const int parts = a.head_dim / 8, row_step = kCoreThreads / parts, column_step = kCoreThreads % parts;
+    int row = threadIdx.x / parts, part = threadIdx.x % parts;
+    while (row < kKeyBlock) {
+        const int age = place.age(first + row), column = part * 8;
+        char* at = ring + a.ring.offset(run.slot, kv_head, first + row);
+        S* out = to + row * stride + column;
+        if (age >= 0 && age < place.run_rows) {
+            const int64_t own_row = run.first_row + (place.run_rows - 1 - age);
+            R::store(static_cast<const Q*>(own) + own_row * a.stride + kv_head * a.head_dim, column,
+                     append ? at : nullptr, out);
+        } else if (!place.visible(0, age)) {
+#pragma unroll
+            for (int j = 0; j < 8; j++) out[j] = from_float<S>(0.0f);
+        } else if constexpr (R::kPlain) {
+            const S* from = reinterpret_cast<const S*>(at) + column;
+            cp_async<16>(out, from);
+            if constexpr (sizeof(S) == 4) cp_async<16>(out + 4, from + 4);
+        } else {
+            R::load(at, column, out);
+        }
+        row += row_step, part += column_step;
+        if (part >= parts) part -= parts, row++;
+    }
+    cp_async_commit();
+}
+
+// Where a query's split puts its sums and its maximum.
+__device__ __forceinline__ int64_t partial_of(const Args& a, const DeviceRun& run, int kv_head, int query) {
+    const int64_t row = run.first_row - a.first_row + query / a.group;
+    return (row * a.n_heads + kv_head * a.group + query % a.group) * gridDim.x;
+}
+
+struct CombineShared {
+    float weights[kCoreQueries][kMaxSplits];
+};
+constexpr size_t combine_bytes(int head_dim, int n_warps) {
+    return sizeof(float) * static_cast<size_t>(n_warps * kCoreQueries * head_dim);
+}
+
+// y of a run's queries of one kv head from the splits, in an order that depends on their number alone; by all threads
+// of the last block: a warp adds up every kWarps-th split. sums (kWarps, kCoreQueries, head_dim): room in shared
+// memory.
+template <int kWarps>
+__device__ void combine(const Args& a, const DeviceRun& run, int kv_head, int n_queries, int n_splits,
+                        CombineShared& shared, float* sums) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head_dim = a.head_dim;
+    for (int chunk = 0; chunk < n_queries; chunk += kCoreQueries) {
+        const int n = min(kCoreQueries, n_queries - chunk);
+        __syncthreads();
+#pragma unroll 1
+        for (int q = warp; q < n; q += kWarps) {
+            const float2* from = a.stats + partial_of(a, run, kv_head, chunk + q);
+            const float2 none = make_float2(kNoKey, 0.0f);
+            const float2 s0 = lane < n_splits ? __ldcg(from + lane) : none,
+                         s1 = lane + 32 < n_splits ? __ldcg(from + lane + 32) : none;
+            const float max = warp_max(fmaxf(s0.x, s1.x));
+            const float w0 = s0.x == kNoKey ? 0.0f : exp2_fast(s0.x - max),
+                        w1 = s1.x == kNoKey ? 0.0f : exp2_fast(s1.x - max);
+            const float total = warp_sum(w0 * s0.y + w1 * s1.y), scale = total > 0 ? 1.0f / total : 0.0f;
+            shared.weights[q][lane] = w0 * scale, shared.weights[q][lane + 32] = w1 * scale;
+        }
+        __syncthreads();
+        const int columns = head_dim / 4;
+#pragma unroll 2
+        for (int i = lane; i < n * columns; i += 32) {
+            const int q = i / columns, column = i % columns;
+            const auto* from =
+                reinterpret_cast<const float4*>(a.partial + partial_of(a, run, kv_head, chunk + q) * head_dim) + column;
+            float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+            for (int j = 0; j < kMaxSplits / kWarps; j++) {  // without a loop: all loads are under way at once
+                const int s = warp + kWarps * j;
+                if (s >= n_splits) continue;
+                const float4 v = __ldcg(from + s * columns);
+                const float w = shared.weights[q][s];
+                sum.x = fmaf(w, v.x, sum.x), sum.y = fmaf(w, v.y, sum.y);
+                sum.z = fmaf(w, v.z, sum.z), sum.w = fmaf(w, v.w, sum.w);
+            }
+            *reinterpret_cast<float4*>(sums + warp * kCoreQueries * head_dim + 4 * i) = sum;
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < n * head_dim; i += kWarps * 32) {
+            const int q = i / head_dim, d = i % head_dim, query = chunk + q;
+            float v = 0;
+#pragma unroll
+            for (int way = 0; way < kWarps; way++) v += sums[way * kCoreQueries * head_dim + i];
+            if (a.round_f16) v = to_float(from_float<half>(v));
+            if (a.round_bf16) v = to_float(from_float<bfloat>(v));
+            const int64_t row = run.first_row + query / a.group;
+            const int head = kv_head * a.group + query % a.group;
+            store_as(a.y_type, a.y, row * a.y_stride + head * head_dim + d, v);
+        }
+    }
+}
+
+// The last block of a run and kv head combines them all.
+template <int kWarps>
+__device__ void finish(const Args& a, const DeviceRun& run, int kv_head, int n_queries) {
+    __shared__ CombineShared shared;
+    __shared__ bool is_last;
+    __threadfence();
+    __syncthreads();
+    int* done = a.done + blockIdx.z * gridDim.y + blockIdx.y;
+    if (threadIdx.x == 0) {
+        is_last = atomicAdd(done, 1) == static_cast<int>(gridDim.x) - 1;
+        if (is_last) *done = 0;
+    }
+    __syncthreads();
+    if (!is_last) return;
+    __threadfence();
+    combine<kWarps>(a, run, kv_head, n_queries, gridDim.x, shared, dynamic_shared<float>());
+}
+
+}  // namespace samba::cuda::decode
