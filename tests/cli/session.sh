@@ -44,6 +44,7 @@ mkfifo wait
 "$SAMBA_LM" chat --session a.chat -n 3 <wait >/dev/null 2>&1 &
 pid=$!
 exec 7>wait
+sleep 1  # it must have the lock before another asks, or it is the one that is refused
 for _ in $(seq 100); do
     ask 'Hi' --session a.chat -n 3
     [ "$status" -eq 0 ] || break
