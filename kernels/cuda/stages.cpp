@@ -92,12 +92,13 @@ void CudaBackend::prefill_scan(const Step& s, const Scan& in, const ScanWeights&
 
 void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y) {
     bind(s);
-    if (!step_.decode && in.d_state <= kMaxStates) return prefill_scan(s, in, w, state, y);
+    const bool gated = in.z.data != nullptr;
+    if (gated && !step_.decode && in.d_state <= kMaxStates) return prefill_scan(s, in, w, state, y);
     const DType type = w.dt_proj.parts.front().type;
     const bool sixteen = type == DType::kBF16 || type == DType::kF16;
     const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;
-    if (!step_.decode || in.z.data == nullptr || !sixteen || !aligned || w.dt_proj.parts.size() != 1 ||
-        in.u.type != DType::kBF16 || in.dt_rank % 8 != 0) {
+    if (!step_.decode || !gated || !sixteen || !aligned || w.dt_proj.parts.size() != 1 || in.u.type != DType::kBF16 ||
+        in.dt_rank % 8 != 0) {
         return Backend::dt_scan(s, in, w, state, y);
     }
     dt_scan_decode(gpu_, step_, tables_, in, w, state, y);
