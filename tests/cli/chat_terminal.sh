@@ -1,7 +1,7 @@
 # A chat on a terminal: replies, commands, several lines, Ctrl-C and Ctrl-D.
 need_model
 source "$SOURCE/tests/cli/typing.bash"
-start_typing "'$SAMBA_LM' chat --preset tiny --device cpu -n 4 --color off"
+start_typing "'$SAMBA_LM' chat --preset tiny --device cpu -n 4 --ignore-eos --color off"
 sees "/help lists the commands"
 keys '/help\r'
 sees "/regen +another reply"
@@ -60,7 +60,7 @@ keys '/exit\r'
 end_typing
 expect_status 0
 # Pasted text is one message, whatever lines it has; history has it all.
-start_typing "'$SAMBA_LM' chat --preset tiny --device cpu -n 4 --color off"
+start_typing "'$SAMBA_LM' chat --preset tiny --device cpu -n 4 --ignore-eos --color off"
 sees "/help"
 keys '\033[200~first line\rsecond line\n/exit\033[201~'
 sees "/exit"
@@ -74,7 +74,7 @@ expect_status 0
 expect_equal "$(stat -c %a samba-lm/history)" 600
 grep -qxF 'first line\nsecond line\n/exit' samba-lm/history || fail "the paste is in the history"
 grep -qxF 'Hello there.' samba-lm/history || fail "the first chat is in the history"
-start_typing "'$SAMBA_LM' chat --preset tiny --device cpu -n 4 --no-history --color off"
+start_typing "'$SAMBA_LM' chat --preset tiny --device cpu -n 4 --ignore-eos --no-history --color off"
 sees "/help"
 keys 'secret\r'
 sees "ended at"

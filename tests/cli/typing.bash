@@ -6,8 +6,9 @@ start_typing() {
     rm -f keys screen.raw
     mkfifo keys
     : >screen.raw
-    # Only a process that may be interrupted can be; a background job's child may not.
-    env --default-signal=INT script -qefc "$1" screen.raw <keys >/dev/null 2>&1 &
+    # Only a process that may be interrupted can be; a background job's child may not. Without exec, some shells would stay
+    # as its parent, and end of Ctrl-C with 130 whatever the program does.
+    env --default-signal=INT script -qefc "exec $1" screen.raw <keys >/dev/null 2>&1 &
     typist=$!
     exec 8>keys
     seen=1
