@@ -72,8 +72,9 @@ double measure_read_bandwidth(ThreadPool& pool) {
 Peaks measure_peaks(ThreadPool& pool) {
 #if defined(__x86_64__)
     if (pool.isa() != Isa::kPortable) {
-        const PeakKernels& k = pool.isa() == Isa::kAvx2 ? kAvx2Peaks : kAvx512Peaks;
-        return {peak(pool, k.f32), peak(pool, k.bf16), peak(pool, k.int8)};
+        const PeakKernels& vectors = pool.isa() == Isa::kAvx2 ? kAvx2Peaks : kAvx512Peaks;
+        const PeakKernels& products = pool.isa() == Isa::kAmx ? kAmxPeaks : vectors;
+        return {peak(pool, vectors.f32), peak(pool, products.bf16), peak(pool, products.int8)};
     }
 #endif
     return {};

@@ -26,7 +26,8 @@ size_t round_up(size_t bytes) { return (bytes + 127) / 128 * 128; }
 
 size_t converted_bytes(int64_t rows, int64_t cols) {
     int64_t blocks = (cols + 31) / 32;
-    return round_up(static_cast<size_t>(rows * blocks) * std::max<size_t>(kActBlockBytes, 32 * sizeof(uint16_t)));
+    size_t block_bytes = std::max<size_t>(kActBlockBytes, 32 * sizeof(uint16_t));
+    return round_up(static_cast<size_t>(rows * blocks) * block_bytes + kTileSlack);
 }
 
 }  // namespace
@@ -39,10 +40,21 @@ const MatmulKernels& matmul_kernels(Isa isa) {
     return kPortableKernels;
 }
 
+const Bf16Kernels& bf16_kernels(Isa isa) {
+    static constexpr Bf16Kernels kNone{};
+#if defined(__x86_64__)
+    if (isa == Isa::kAmx) return kAmxBf16;
+    if (isa == Isa::kAvx512) return kAvx512Bf16;
+#endif
+    return kNone;
+}
+
 RowFormat row_format(DType weight, StepKind kind, Isa isa) {
-    if (info(weight).quantized) return RowFormat::kInt8;
-    bool bf16 = weight == DType::kBF16 && kind == StepKind::kPrefill && matmul_kernels(isa).bf16_product;
-    return bf16 ? RowFormat::kBf16 : RowFormat::kF32;
+    const Bf16Kernels& kernels = bf16_kernels(isa);
+    bool quantised = info(weight).quantized;
+    bool bf16 = kind == StepKind::kPrefill && kernels.product &&
+                (weight == DType::kBF16 || (quantised && kernels.quantised));
+    return bf16 ? RowFormat::kBf16 : quantised ? RowFormat::kInt8 : RowFormat::kF32;
 }
 
 void Matmul::reserve(int64_t max_rows, int64_t max_cols, int64_t norm_cols) {
@@ -72,7 +84,8 @@ ActRows Matmul::rows_for(StepKind kind, RowFormat format, View x, bool normed, i
         at += shared_.normed + shared_.converted + thread_bytes_ * static_cast<size_t>(owner);
         normed_bytes = own_.normed;
     }
-    ActRows r{kind, format, x.rows, x.cols, row_group(x.rows), x.f32(), x.stride, at + normed_bytes};
+    int64_t group = format == RowFormat::kBf16 ? bf16_kernels(pool_.isa()).group : row_group(x.rows);
+    ActRows r{kind, format, x.rows, x.cols, group, x.f32(), x.stride, at + normed_bytes};
     if (normed) {
         r.f32 = reinterpret_cast<const float*>(at);
         r.stride = x.cols;
@@ -82,6 +95,7 @@ ActRows Matmul::rows_for(StepKind kind, RowFormat format, View x, bool normed, i
 
 void Matmul::prepare(const ActRows& rows, View x, const Norm* norm, Range which) const {
     const MatmulKernels& kernels = matmul_kernels(pool_.isa());
+    const Bf16Kernels& bf16 = bf16_kernels(pool_.isa());
     for (int64_t first = which.first; first < which.last; first += rows.group) {
         int64_t n = std::min(rows.group, which.last - first);
         const float* in = rows.f32 + first * rows.stride;
@@ -96,8 +110,8 @@ void Matmul::prepare(const ActRows& rows, View x, const Norm* norm, Range which)
             std::byte* group = rows.converted + first * (rows.cols / 32) * kActBlockBytes;
             kernels.quantize(in, rows.stride, static_cast<int>(n), rows.cols, group);
         } else if (rows.format == RowFormat::kBf16) {
-            auto* out = reinterpret_cast<uint16_t*>(rows.converted) + first * rows.cols;
-            for (int64_t i = 0; i < n; ++i) kernels.round_bf16(in + i * rows.stride, rows.cols, out + i * rows.cols);
+            int64_t row_bytes = (rows.cols + bf16.pad - 1) / bf16.pad * bf16.pad * 2;
+            bf16.convert(in, rows.stride, static_cast<int>(n), rows.cols, rows.converted + first * row_bytes);
         }
     }
 }
@@ -118,7 +132,7 @@ void Matmul::ask_for(const Weight& w, Range rows) {
 }
 
 ActRows Matmul::rows(StepKind kind, RowFormat format, View x, const Norm* norm, int thread, int n_threads) const {
-    bool own = x.rows * x.cols <= kOwnValues;
+    bool own = x.rows * ((x.cols + 31) / 32 * 32) <= kOwnValues;
     ActRows r = rows_for(kind, format, x, norm != nullptr, own ? thread : -1);
     if (norm || format != RowFormat::kF32) {
         prepare(r, x, norm, own ? Range{0, x.rows} : share(x.rows, thread, n_threads, r.group));
@@ -172,7 +186,7 @@ void Matmul::multiply(const ActRows& x, const Weight& w, Range out, View y, bool
             a.panel = own + own_.normed + own_.converted;
             a.panel_bytes = panel_bytes_;
             auto* kernel = x.format == RowFormat::kInt8   ? kernels.int8_product
-                           : x.format == RowFormat::kBf16 ? kernels.bf16_product
+                           : x.format == RowFormat::kBf16 ? bf16_kernels(pool_.isa()).product
                                                           : kernels.f32_product;
             kernel(a);
         }

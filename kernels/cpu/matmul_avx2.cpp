@@ -6,6 +6,6 @@
 
 namespace samba {
 
-const MatmulKernels kAvx2Kernels = {nullptr, quantize, f32_product, nullptr, int8_product};
+const MatmulKernels kAvx2Kernels = {quantize, f32_product, int8_product};
 
 }  // namespace samba

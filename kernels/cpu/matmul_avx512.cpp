@@ -24,20 +24,23 @@ void bf16_product(const ProductArgs& a) {
     column_product<ProductBF16>(a, {static_cast<const char*>(a.converted), a.cols * 2});
 }
 
-void round_bf16(const float* x, int64_t n, uint16_t* y) {
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        __m256bh h = _mm512_cvtneps_pbh(vload(x + i));
-        std::memcpy(y + i, &h, sizeof h);
-    }
-    if (int rest = static_cast<int>(n - i); rest > 0) {
-        __m256bh h = _mm512_cvtneps_pbh(vload_n(x + i, rest));
-        _mm256_mask_storeu_epi16(y + i, first_lanes(rest), reinterpret_cast<__m256i>(h));
+void convert_bf16(const float* x, int64_t stride, int n, int64_t cols, std::byte* group) {
+    for (int row = 0; row < n; ++row, x += stride, group += 2 * cols) {
+        int64_t i = 0;
+        for (; i + 16 <= cols; i += 16) {
+            __m256bh h = _mm512_cvtneps_pbh(vload(x + i));
+            std::memcpy(group + 2 * i, &h, sizeof h);
+        }
+        if (int rest = static_cast<int>(cols - i); rest > 0) {
+            __m256bh h = _mm512_cvtneps_pbh(vload_n(x + i, rest));
+            _mm256_mask_storeu_epi16(group + 2 * i, first_lanes(rest), reinterpret_cast<__m256i>(h));
+        }
     }
 }
 
 }  // namespace
 
-const MatmulKernels kAvx512Kernels = {round_bf16, quantize, f32_product, bf16_product, int8_product};
+const MatmulKernels kAvx512Kernels = {quantize, f32_product, int8_product};
+const Bf16Kernels kAvx512Bf16 = {convert_bf16, bf16_product, 1, 1, false};
 
 }  // namespace samba

@@ -5,6 +5,9 @@
 // Each type's unpack calls use(i, block) for each 32 columns of block b of the file, in their order.
 #pragma once
 #include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/matmul_kernels.h"
 
 namespace samba {
 namespace {
@@ -20,6 +23,17 @@ struct PanelRows {
     const char* data;
     int64_t stride;
 };
+
+// The file's rows j …, as a full panel: where fewer are left, a copy in which the last one stands in for the others.
+inline PanelRows rows_of(const ProductArgs& a, int64_t j, std::byte* copy) {
+    int64_t n = a.n_out - j;
+    if (n >= kPanelRows) return {a.w + j * a.w_stride, a.w_stride};
+    for (int64_t i = 0; i < kPanelRows; ++i) {
+        std::memcpy(copy + i * a.w_stride, a.w + (j + (i < n ? i : n - 1)) * a.w_stride,
+                    static_cast<size_t>(a.w_stride));
+    }
+    return {reinterpret_cast<const char*>(copy), a.w_stride};
+}
 
 struct Q8_0 {
     static constexpr int kColumns = 32, kBytes = 34;

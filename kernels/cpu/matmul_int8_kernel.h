@@ -174,17 +174,6 @@ void from_panels(const ProductArgs& a, const std::byte* panels, int64_t j, int64
     }
 }
 
-// The file's rows j …, as a full panel: where fewer are left, a copy in which the last one stands in for the others.
-inline PanelRows rows_of(const ProductArgs& a, int64_t j, std::byte* copy) {
-    int64_t n = a.n_out - j;
-    if (n >= kPanelRows) return {a.w + j * a.w_stride, a.w_stride};
-    for (int64_t i = 0; i < kPanelRows; ++i) {
-        std::memcpy(copy + i * a.w_stride, a.w + (j + (i < n ? i : n - 1)) * a.w_stride,
-                    static_cast<size_t>(a.w_stride));
-    }
-    return {reinterpret_cast<const char*>(copy), a.w_stride};
-}
-
 // Calls f(t, count) for tiles of at most Max rows of activations, none across the border of a group.
 template <int Max, class F>
 inline void for_each_tile(const ProductArgs& a, F&& f) {

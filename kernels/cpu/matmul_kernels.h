@@ -16,8 +16,10 @@ namespace samba {
 //   float scaled_sum[n];     scale * sum of q
 //   int32_t neg_sum[n];      - sum of q
 //   int32_t neg_half[2][n];  - sums of the first and the second 16
-// kBf16: (rows, cols) uint16_t, packed.
+// kBf16: uint16_t, in groups of Bf16Kernels::group rows: a group of n rows is (n, cols), packed; for AMX (cols / 32 rounded
+// up, n, 32), filled up with zeros.
 inline constexpr int64_t kActBlockBytes = 32 + 5 * 4;
+inline constexpr int64_t kTileSlack = 1024;  // bytes after converted rows that may be read: AMX takes 16 rows at once
 
 // Some rows of one part of a weight, times all rows of activations.
 struct ProductArgs {
@@ -38,18 +40,27 @@ struct ProductArgs {
 };
 
 struct MatmulKernels {
-    void (*round_bf16)(const float* x, int64_t n, uint16_t* y);  // with bf16_product
     // One group of n rows.
     void (*quantize)(const float* x, int64_t stride, int n, int64_t cols, std::byte* group);
     void (*f32_product)(const ProductArgs&);
-    void (*bf16_product)(const ProductArgs&);  // null: this set has no bf16 products
     void (*int8_product)(const ProductArgs&);
 };
 
+struct Bf16Kernels {
+    // One group of n rows.
+    void (*convert)(const float* x, int64_t stride, int n, int64_t cols, std::byte* group);
+    void (*product)(const ProductArgs&);  // null: this set has no bf16 products
+    int64_t group;                        // rows of a group
+    int64_t pad;                          // columns of a converted row are filled up to a multiple of this
+    bool quantised;                       // takes quantised weights too, and is faster than int8_product
+};
+
 const MatmulKernels& matmul_kernels(Isa isa);
+const Bf16Kernels& bf16_kernels(Isa isa);
 extern const MatmulKernels kPortableKernels;
 #if defined(__x86_64__)
 extern const MatmulKernels kAvx2Kernels, kAvx512Kernels;
+extern const Bf16Kernels kAvx512Bf16, kAmxBf16;
 #endif
 
 }  // namespace samba

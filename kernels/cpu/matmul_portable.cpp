@@ -207,6 +207,6 @@ void int8_product(const ProductArgs& a) {
 
 }  // namespace
 
-const MatmulKernels kPortableKernels = {nullptr, quantize, f32_product, nullptr, int8_product};
+const MatmulKernels kPortableKernels = {quantize, f32_product, int8_product};
 
 }  // namespace samba

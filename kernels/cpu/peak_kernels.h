@@ -13,7 +13,7 @@ struct PeakKernels {
     double (*int8)(int64_t rounds);
 };
 #if defined(__x86_64__)
-extern const PeakKernels kAvx2Peaks, kAvx512Peaks;
+extern const PeakKernels kAvx2Peaks, kAvx512Peaks, kAmxPeaks;
 #endif
 
 }  // namespace samba
