@@ -23,7 +23,7 @@ std::unique_ptr<Backend> open_cuda([[maybe_unused]] int index, [[maybe_unused]] 
 
 std::unique_ptr<Backend> open_device(const std::string& device, const DeviceOptions& options,
                                      std::string& fallback_reason) {
-    auto cpu = [&] { return make_cpu_backend({.threads = options.threads, .delay = options.run_ahead, .isa = {}}); };
+    auto cpu = [&] { return make_cpu_backend({.threads = options.threads, .delay = options.run_ahead}); };
     if (device == "cpu") return cpu();
     if (device == "auto") {
         try {

@@ -9,9 +9,9 @@
 namespace samba {
 
 struct CpuOptions {
-    int threads = 0;         // 0: one for each physical core that this process may use
-    int delay = 0;           // receive() lags so many steps behind submit(): tests of running ahead without a GPU
-    std::optional<Isa> isa;  // lowers the instruction set; absent: what the CPU has
+    int threads = 0;              // 0: one for each physical core that this process may use
+    int delay = 0;                // receive() lags so many steps behind submit(): tests of running ahead without a GPU
+    std::optional<Isa> isa = {};  // lowers the instruction set; absent: what the CPU has
 };
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options = {});
