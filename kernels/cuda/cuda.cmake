@@ -76,15 +76,18 @@ if(SAMBA_WITH_CUDA)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()
-  set_target_properties(samba_kernels PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
   find_package(CUDAToolkit REQUIRED)
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
   file(GLOB cuda_sources CONFIGURE_DEPENDS kernels/cuda/*.cpp kernels/cuda/*.cu)
-  target_sources(samba_kernels PRIVATE ${cuda_sources})
+  add_library(samba_cuda OBJECT ${cuda_sources})  # by itself, so that it can be compiled where nothing of it runs
+  target_link_libraries(samba_cuda PRIVATE samba_options Threads::Threads CUDA::cudart_static)
+  set_target_properties(samba_cuda PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
+  target_compile_definitions(samba_cuda PRIVATE SAMBA_WITH_CUDA)
+  target_sources(samba_kernels PRIVATE $<TARGET_OBJECTS:samba_cuda>)
   target_compile_definitions(samba_kernels PUBLIC SAMBA_WITH_CUDA)
   target_link_libraries(samba_kernels PUBLIC CUDA::cudart_static)
   # As on the host: no product and sum is fused but where FMA is written, and denormals are flushed; so a row's bits do not
   # depend on what the compiler makes of a kernel.
-  target_compile_options(samba_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -ftz=true
+  target_compile_options(samba_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -ftz=true
                          -Xcompiler=-ffp-contract=off $<$<BOOL:${SAMBA_DEVELOPER}>:-Werror=all-warnings>>)
 endif()
