@@ -1,7 +1,7 @@
 // AMX tiles: 8 registers of 16 rows of 64 bytes. Included by files compiled for AMX alone.
 //
-// The compiler's intrinsics take the tiles' numbers as literals only, and its _tile_loadconfig says of eight bytes alone that
-// they are read (g++ 12).
+// The compiler's intrinsics take the tiles' numbers as literals only, and its _tile_loadconfig says of eight bytes
+// alone that they are read (g++ 12).
 #pragma once
 #include <cstdint>
 
@@ -22,6 +22,10 @@ inline void tiles_begin() {
 }
 inline void tiles_end() { asm volatile("tilerelease"); }
 
+template <int N>
+inline void tile_zero() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(N));
+}
 template <int N>
 inline void tile_load(const void* p, int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(p), "r"(stride), "i"(N) : "memory");

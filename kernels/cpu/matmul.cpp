@@ -52,8 +52,8 @@ const Bf16Kernels& bf16_kernels(Isa isa) {
 RowFormat row_format(DType weight, StepKind kind, Isa isa) {
     const Bf16Kernels& kernels = bf16_kernels(isa);
     bool quantised = info(weight).quantized;
-    bool bf16 = kind == StepKind::kPrefill && kernels.product &&
-                (weight == DType::kBF16 || (quantised && kernels.quantised));
+    bool bf16 =
+        kind == StepKind::kPrefill && kernels.product && (weight == DType::kBF16 || (quantised && kernels.quantised));
     return bf16 ? RowFormat::kBf16 : quantised ? RowFormat::kInt8 : RowFormat::kF32;
 }
 

@@ -4,8 +4,8 @@
 // sums; a row has the same bits in any company of rows and with any number of threads.
 //   kF32   weights widened to f32, f32 sums over the columns in the lanes of a vector: F32, F16; BF16 in decode steps
 //   kBf16  activations rounded to bf16, where the CPU multiplies bf16: BF16 in prefill steps; with AMX the quantised
-//          types too, whose weights are rounded to bf16 (its tiles multiply 4 times as many bf16 as VNNI does bytes, and
-//          products of bytes would still need their scales, one for 32)
+//          types too, whose weights are rounded to bf16 (its tiles multiply 4 times as many bf16 as VNNI does bytes,
+//          and products of bytes would still need their scales, one for 32)
 //   kInt8  activations of 8 bits with one f32 scale per 32; exact integer dots of each block (32 values; 16 in Q6_K),
 //          scaled and summed in f32 in the order of the blocks: all quantised types, without AMX with the same bits in
 //          both kinds of step

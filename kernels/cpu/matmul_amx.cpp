@@ -1,8 +1,8 @@
 // Matrix products of prefill steps in AMX tiles, for bf16 and quantised weights.
 //
-// A tile product is C (16 rows of activations x 16 rows of weights, f32) += A (16 x 32 bf16) · B (32 x 16 bf16, in pairs of
-// columns). Weights of every type become B tiles, 32 rows of kChunk columns at a time, and all activations pass over them;
-// 2 x 2 tiles of C take each A and B twice. What C holds between the chunks lies in y itself.
+// A tile product is C (16 rows of activations x 16 rows of weights, f32) += A (16 x 32 bf16) · B (32 x 16 bf16, in
+// pairs of columns). Weights of every type become B tiles, 32 rows of kChunk columns at a time, and all activations
+// pass over them; 2 x 2 tiles of C take each A and B twice. What C holds between the chunks lies in y itself.
 #include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/panel_avx512.h"
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kRows = kTileRows, kCols = 32, kBytes = 1024;  // of a tile of bf16
 // Tiles of a chunk: its activations and weights stay in the second-level cache, and y comes and goes seldom.
-constexpr int64_t kChunk = 32;
+constexpr int64_t kChunk = 48;
 
 // What is left of n, as much as fits; none of a negative n.
 inline int64_t at_most(int64_t n, int64_t most) { return n < 0 ? 0 : n < most ? n : most; }
@@ -23,7 +23,8 @@ inline int64_t at_most(int64_t n, int64_t most) { return n < 0 ? 0 : n < most ? 
 
 void convert(const float* x, int64_t stride, int n, int64_t cols, std::byte* group) {
     for (int64_t k = 0; k < cols; k += kCols) {
-        int first = static_cast<int>(at_most(cols - k, 16)), second = static_cast<int>(at_most(cols - k, kCols)) - first;
+        int first = static_cast<int>(at_most(cols - k, 16)),
+            second = static_cast<int>(at_most(cols - k, kCols)) - first;
         for (int row = 0; row < n; ++row, group += 64) {
             const float* at = x + row * stride + k;
             __m512bh both = _mm512_cvtne2ps_pbh(vload_n(at + 16, second), vload_n(at, first));
@@ -69,7 +70,8 @@ void make_bf16_tiles(PanelRows rows, int64_t n, int64_t cols, std::byte* to) {
         PanelRows from{rows.data + 64 * i, rows.stride};
         if (cols < kCols) {
             __mmask32 some = (__mmask32{1} << cols) - 1;
-            for (int r = 0; r < kRows; ++r) istore(padded[r], _mm512_maskz_loadu_epi16(some, from.data + r * from.stride));
+            for (int r = 0; r < kRows; ++r)
+                istore(padded[r], _mm512_maskz_loadu_epi16(some, from.data + r * from.stride));
             from = {reinterpret_cast<const char*>(padded), 64};
         }
         for (int half = 0; half < 2; ++half) {
@@ -100,30 +102,21 @@ struct alignas(64) Room {
 // The part of y that a tile of C holds; less than a tile at y's borders.
 struct Corner {
     float* y;
+    const float* bias;  // of its columns, or null
     int64_t stride, rows, cols;
-    bool whole() const { return rows == kRows && cols == kRows; }
 };
 
-// C begins with y where `add`, plus the bias, 16 values or null.
+// y = C (+ bias), or with `add` y += C (+ bias).
 template <int C>
-inline void begin_tile(const Corner& c, bool add, const float* bias, Room& room) {
-    static constexpr float kZeros[kRows] = {};
-    if (!add) return tile_load<C>(bias ? bias : kZeros, 0);
-    if (c.whole() && !bias) return tile_load<C>(c.y, 4 * c.stride);
-    for (int64_t r = 0; r < c.rows; ++r) {
-        vf y = vload_n(c.y + r * c.stride, static_cast<int>(c.cols));
-        vstore(room.values[r], bias ? y + vload(bias) : y);
-    }
-    tile_load<C>(room.values, 64);
-}
-
-template <int C>
-inline void end_tile(const Corner& c, Room& room) {
-    if (c.whole()) return tile_store<C>(c.y, 4 * c.stride);
-    if (c.rows == 0 || c.cols == 0) return;
+inline void end_tile(const Corner& c, bool add, Room& room) {
     tile_store<C>(room.values, 64);
+    const int cols = static_cast<int>(c.cols);
     for (int64_t r = 0; r < c.rows; ++r) {
-        vstore_n(c.y + r * c.stride, vload(room.values[r]), static_cast<int>(c.cols));
+        float* y = c.y + r * c.stride;
+        vf sum = vload(room.values[r]);
+        if (c.bias) sum = sum + vload_n(c.bias, cols);
+        if (add) sum = sum + vload_n(y, cols);
+        vstore_n(y, sum, cols);
     }
 }
 
@@ -144,7 +137,6 @@ struct Soon {
 struct Panels {
     int64_t k, n, j;
     const std::byte* b[2];
-    const float* bias[2];
 };
 
 // Rows t … t + 31 of the activations. What does not exist is stood in for by what does, and not stored.
@@ -153,7 +145,8 @@ void product_of_rows(const ProductArgs& a, const Panels& p, int64_t t) {
     const int64_t rows[2] = {at_most(a.n_rows - t, kRows), at_most(a.n_rows - t - kRows, kRows)};
     auto corner = [&](int r, int c) {
         int64_t j = p.j + c * kRows;
-        return Corner{a.y + (t + r * kRows) * a.y_stride + j, a.y_stride, rows[r], at_most(a.n_out - j, kRows)};
+        const float* bias = a.bias && p.k == 0 ? a.bias + j : nullptr;
+        return Corner{a.y + (t + r * kRows) * a.y_stride + j, bias, a.y_stride, rows[r], at_most(a.n_out - j, kRows)};
     };
     auto tiles_of = [&](int r) {
         return static_cast<const std::byte*>(a.converted) + 64 * ((t + r * kRows) * tiles + rows[r] * p.k);
@@ -161,19 +154,12 @@ void product_of_rows(const ProductArgs& a, const Panels& p, int64_t t) {
     const std::byte *a0 = tiles_of(0), *a1 = rows[1] > 0 ? tiles_of(1) : a0, *b0 = p.b[0], *b1 = p.b[1];
     const int64_t step0 = 64 * rows[0], step1 = rows[1] > 0 ? 64 * rows[1] : step0;
     const bool add = a.add || p.k > 0;
-    Room room;
-    begin_tile<0>(corner(0, 0), add, p.bias[0], room);
-    begin_tile<1>(corner(0, 1), add, p.bias[1], room);
-    begin_tile<2>(corner(1, 0), add, p.bias[0], room);
-    begin_tile<3>(corner(1, 1), add, p.bias[1], room);
-    // The next rows of y come meanwhile.
-    const int64_t ahead = at_most(a.n_rows - t - 2 * kRows, 2 * kRows);
-    const float* next = a.y + (t + 2 * kRows) * a.y_stride + p.j;
+    Room room[4];
+    tile_zero<0>();
+    tile_zero<1>();
+    tile_zero<2>();
+    tile_zero<3>();
     for (int64_t i = 0; i < p.n; ++i, a0 += step0, a1 += step1, b0 += kBytes, b1 += kBytes) {
-        if (i < ahead) {
-            __builtin_prefetch(next + i * a.y_stride, 1);
-            __builtin_prefetch(next + i * a.y_stride + kRows, 1);
-        }
         tile_load<4>(a0, 64);
         tile_load<6>(b0, 64);
         tile_load<7>(b1, 64);
@@ -183,10 +169,10 @@ void product_of_rows(const ProductArgs& a, const Panels& p, int64_t t) {
         tile_add_bf16<2, 5, 6>();
         tile_add_bf16<3, 5, 7>();
     }
-    end_tile<0>(corner(0, 0), room);
-    end_tile<1>(corner(0, 1), room);
-    end_tile<2>(corner(1, 0), room);
-    end_tile<3>(corner(1, 1), room);
+    end_tile<0>(corner(0, 0), add, room[0]);
+    end_tile<1>(corner(0, 1), add, room[1]);
+    end_tile<2>(corner(1, 0), add, room[2]);
+    end_tile<3>(corner(1, 1), add, room[3]);
 }
 
 void product(const ProductArgs& a) {
@@ -194,24 +180,18 @@ void product(const ProductArgs& a) {
     constexpr int64_t kPair = 2 * kRows;
     const int64_t tiles = (a.cols + kCols - 1) / kCols, passes = (a.n_rows + kPair - 1) / kPair;
     std::byte* copy = a.panel + 2 * kChunk * kBytes;
-    alignas(64) float bias[2][kRows];
     for (int64_t k = 0; k < tiles; k += kChunk) {
-        Panels p{k, at_most(tiles - k, kChunk), 0, {}, {}};
+        Panels p{k, at_most(tiles - k, kChunk), 0, {}};
         for (; p.j < a.n_out; p.j += kPair) {
             for (int i = 0; i < 2; ++i) {
-                int64_t row = p.j + i * kRows, left = a.n_out - row;
-                p.b[i] = left > 0 ? a.panel + i * kChunk * kBytes : p.b[0];
-                p.bias[i] = nullptr;
-                if (left <= 0) continue;
-                make_tiles(a, rows_of(a, row, copy), k, p.n, a.panel + i * kChunk * kBytes);
-                if (!a.bias || k > 0) continue;
-                vstore(bias[i], vload_n(a.bias + row, static_cast<int>(at_most(left, kRows))));
-                p.bias[i] = bias[i];
+                int64_t row = p.j + i * kRows;
+                p.b[i] = row < a.n_out ? a.panel + i * kChunk * kBytes : p.b[0];
+                if (row < a.n_out) make_tiles(a, rows_of(a, row, copy), k, p.n, a.panel + i * kChunk * kBytes);
             }
             Soon soon;
             if (p.j + kPair < a.n_out) {
-                soon = {a.w + (p.j + kPair) * a.w_stride + k * a.w_stride / tiles, at_most(a.n_out - p.j - kPair, kPair),
-                        a.w_stride, p.n * a.w_stride / tiles};
+                soon = {a.w + (p.j + kPair) * a.w_stride + k * a.w_stride / tiles,
+                        at_most(a.n_out - p.j - kPair, kPair), a.w_stride, p.n * a.w_stride / tiles};
             }
             for (int64_t pass = 0; pass < passes; ++pass) {
                 soon.ask(pass, passes);

@@ -16,8 +16,8 @@ namespace samba {
 //   float scaled_sum[n];     scale * sum of q
 //   int32_t neg_sum[n];      - sum of q
 //   int32_t neg_half[2][n];  - sums of the first and the second 16
-// kBf16: uint16_t, in groups of Bf16Kernels::group rows: a group of n rows is (n, cols), packed; for AMX (cols / 32 rounded
-// up, n, 32), filled up with zeros.
+// kBf16: uint16_t, in groups of Bf16Kernels::group rows: a group of n rows is (n, cols), packed; for AMX (cols / 32
+// rounded up, n, 32), filled up with zeros.
 inline constexpr int64_t kActBlockBytes = 32 + 5 * 4;
 inline constexpr int64_t kTileSlack = 1024;  // bytes after converted rows that may be read: AMX takes 16 rows at once
 
