@@ -27,7 +27,7 @@ struct Options {
     std::vector<int64_t> prompts{512}, gens{128}, depths{0}, batches{1};
     int64_t reps = 5;
     std::string format = "md";
-    bool json = false;
+    bool json = false, no_limits = false;
 };
 
 constexpr char kExamples[] =
@@ -179,8 +179,8 @@ int run(const Options& o, const CommonOptions& common) {
     Progress progress("measuring", "tests", tests.size());
     MachineLimits limits;
     auto measure_limits = [&](uint64_t done) {
+        if (o.no_limits || interrupted()) return;
         progress.update(done, "the machine's limits");
-        if (interrupted()) return;
         on_cpu ? limits.measure(static_cast<int>(common.threads)) : limits.measure(engine->backend());
     };
     measure_limits(0);
@@ -221,6 +221,7 @@ RunCommand add_bench(CLI::App& app, CommonOptions& common) {
                 {1, 10000});
     add_choice(app, "-o,--format", o->format, {"md", "csv", "json"}, "how to print the results [md]");
     add_flag(app, "--json", o->json, "the same as -o json");
+    add_flag(app, "--no-limits", o->no_limits, "do not measure the machine's limits, which takes 512 MB and a second");
     add_model_options(app, common);
     app.footer(kExamples);
     return [o, &common] { return run(*o, common); };

@@ -9,6 +9,8 @@ expect_out '"n_prompt":0,"n_gen":4,"n_depth":0,"n_batch":2,.*"gb_per_s":[0-9.e-]
 lm bench "${tiny[@]}" -p 0 -n 4 -r 1 -o csv
 expect_out '^commit,cpu,device,model,type,n_prompt,n_gen,n_depth,n_batch,tokens_per_s_mean,'
 expect_equal "$(wc -l <out)" 2
+lm bench "${tiny[@]}" -p 8 -n 0 -r 1 --no-limits -o json
+expect_out '"limit_gflop_per_s":null'
 lm bench "${tiny[@]}" -p 8 -n 0 -r 1
 expect_out '^\| pp8 '
 lm bench "${tiny[@]}" -p 0 -n 0
