@@ -19,11 +19,15 @@ double seconds(F&& f) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The result only keeps the loads alive.
+// The result only keeps the loads alive. Asking ahead reads a quarter more on some CPUs, and less on none that we saw.
 uint64_t read_all(const char* p, size_t bytes) {
     using Line = uint64_t __attribute__((vector_size(64)));
+    constexpr size_t kAhead = 1024;
     Line sum = {};
-    for (size_t i = 0; i + sizeof(Line) <= bytes; i += sizeof(Line)) sum ^= *reinterpret_cast<const Line*>(p + i);
+    for (size_t i = 0; i + sizeof(Line) <= bytes; i += sizeof(Line)) {
+        __builtin_prefetch(p + i + kAhead);
+        sum ^= *reinterpret_cast<const Line*>(p + i);
+    }
     return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
 }
 

@@ -72,13 +72,13 @@ struct TileRows {
     int64_t stride;  // bytes
 };
 
-constexpr int64_t kChunkBytes = 4096;           // of a row of activations
+constexpr int64_t kAhead = 1024;                // bytes
 constexpr int kWeightRows = 4;                  // of a tile
 constexpr int kActRows = kLanes == 16 ? 6 : 3;  // at most: 4 x 6 sums of 32 registers, 4 x 3 of 16
 
 // Columns first … last - 1 of a tile: sums of up to kWeightRows weight rows and R activation rows, added to y[t …, j
-// …]. The first columns bring the bias. With `stream` the weights come from memory: those of the next tile are asked
-// for in the order in which they lie.
+// …]. The first columns bring the bias. With `stream` the weights come from memory: every row is its own stream,
+// asked for kAhead bytes early; where it ends, the row that has its place in the next tile begins.
 template <class T, int R>
 struct Tile {
     static constexpr int W = kWeightRows;
@@ -92,17 +92,16 @@ struct Tile {
         const char *w[W], *x[R];
         for (int i = 0; i < W; ++i) w[i] = a.w + (j + (i < n ? i : n - 1)) * a.w_stride;
         for (int r = 0; r < R; ++r) x[r] = rows.data + (t + r) * rows.stride;
-        const char* ahead = a.w + (j + W) * a.w_stride;
         vf sums[W][R];
         for (auto& row : sums) {
             for (vf& sum : row) sum = vzero();
         }
         int64_t k = first;
         for (; k + T::kStep <= last; k += T::kStep) {
-            if (stream) {
-                for (int64_t i = 0; i < W * T::kStep * T::kWeightBytes; i += 64) {
-                    __builtin_prefetch(ahead + W * k * T::kWeightBytes + i);
-                }
+            if (stream && k * T::kWeightBytes % 64 == 0) {
+                int64_t at = k * T::kWeightBytes + kAhead;
+                if (at >= a.w_stride) at += (W - 1) * a.w_stride;
+                for (int i = 0; i < W; ++i) __builtin_prefetch(a.w + (j + i) * a.w_stride + at);
             }
             typename T::Vector act[R];
             for (int r = 0; r < R; ++r) act[r] = T::acts(x[r] + k * T::kActBytes);

