@@ -16,7 +16,7 @@ namespace samba::test {
 // Each instruction set of this machine that the kernels other than matrix products are written for.
 inline std::vector<Isa> isas() {
     std::vector<Isa> all;
-    for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+    for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
         if (isa <= cpu_isa()) all.push_back(isa);
     }
     return all;
