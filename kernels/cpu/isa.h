@@ -14,7 +14,8 @@ enum class Isa {
 const char* isa_name(Isa isa);  // "portable", "avx2", "avx512", "amx"
 
 // The best set of this CPU and system, lowered by SAMBA_LM_ISA. Asked for once at start; throws UsageError when the
-// variable holds another word. AMX counts only when the kernel grants this process its tile state.
+// variable holds another word. AMX counts only when the kernel grants this process its tile state,
+// which it is asked for here: nothing may run in kAmx before.
 Isa cpu_isa();
 
 }  // namespace samba

@@ -11,7 +11,8 @@ namespace samba {
 namespace {
 
 // Of a thread: panels of repacked weights stay in the second-level cache, beside what the next are made of. A pair of
-// panels of 16 rows takes up to 40 bytes a column (8 bits, and two f32 scales for 32), a copy of 16 rows up to 17.
+// panels of 16 rows takes up to 40 bytes a column (8 bits, and two f32 scales for 32), a copy of 16 rows of blocks up
+// to 17. (AMX: two panels of a chunk, and a copy of up to 32 bytes a column, which is less; it asserts so.)
 constexpr size_t kPanelBytes = 256 << 10;
 constexpr int64_t kPanelColumnBytes = 40 + 17;
 

@@ -3,8 +3,9 @@
 // A tile product is C (16 rows of activations x 16 rows of weights, f32) += A (16 x 32 bf16) · B (32 x 16 bf16, in
 // pairs of columns). Weights of every type become B tiles, 32 rows of kChunk columns at a time, and all activations
 // pass over them; 2 x 2 tiles of C take each A and B twice. What C holds between the chunks lies in y itself.
+#include <cassert>
+
 #include "kernels/cpu/amx_tiles.h"
-#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/panel_avx512.h"
 // After the vectors that it is written in.
 #include "kernels/cpu/matmul_formats_kernel.h"
@@ -15,6 +16,7 @@ namespace {
 constexpr int64_t kRows = kTileRows, kCols = 32, kBytes = 1024;  // of a tile of bf16
 // Tiles of a chunk: its activations and weights stay in the second-level cache, and y comes and goes seldom.
 constexpr int64_t kChunk = 48;
+static_assert(kChunk % 8 == 0, "whole blocks of 256 columns");
 
 // What is left of n, as much as fits; none of a negative n.
 inline int64_t at_most(int64_t n, int64_t most) { return n < 0 ? 0 : n < most ? n : most; }
@@ -84,13 +86,14 @@ void make_bf16_tiles(PanelRows rows, int64_t n, int64_t cols, std::byte* to) {
 
 void make_tiles(const ProductArgs& a, PanelRows rows, int64_t first, int64_t n, std::byte* to) {
     if (a.type == DType::kBF16) {
-        make_bf16_tiles({rows.data + 64 * first, rows.stride}, n, a.cols - kCols * first, to);
+        return make_bf16_tiles({rows.data + 64 * first, rows.stride}, n, a.cols - kCols * first, to);
     }
-    if (a.type == DType::kQ8_0) make_tiles<Q8_0>(rows, first, n, to);
-    if (a.type == DType::kQ4_0) make_tiles<Q4_0>(rows, first, n, to);
-    if (a.type == DType::kQ4_K) make_tiles<Q4_K>(rows, first, n, to);
-    if (a.type == DType::kQ5_K) make_tiles<Q5_K>(rows, first, n, to);
-    if (a.type == DType::kQ6_K) make_tiles<Q6_K>(rows, first, n, to);
+    if (a.type == DType::kQ8_0) return make_tiles<Q8_0>(rows, first, n, to);
+    if (a.type == DType::kQ4_0) return make_tiles<Q4_0>(rows, first, n, to);
+    if (a.type == DType::kQ4_K) return make_tiles<Q4_K>(rows, first, n, to);
+    if (a.type == DType::kQ5_K) return make_tiles<Q5_K>(rows, first, n, to);
+    if (a.type == DType::kQ6_K) return make_tiles<Q6_K>(rows, first, n, to);
+    assert(false);
 }
 
 // ---- results: C tiles ----------------------------------------------------------------------------------------------
@@ -180,6 +183,7 @@ void product(const ProductArgs& a) {
     constexpr int64_t kPair = 2 * kRows;
     const int64_t tiles = (a.cols + kCols - 1) / kCols, passes = (a.n_rows + kPair - 1) / kPair;
     std::byte* copy = a.panel + 2 * kChunk * kBytes;
+    assert(2 * kChunk * kBytes + kRows * a.w_stride <= static_cast<int64_t>(a.panel_bytes));
     for (int64_t k = 0; k < tiles; k += kChunk) {
         Panels p{k, at_most(tiles - k, kChunk), 0, {}};
         for (; p.j < a.n_out; p.j += kPair) {

@@ -52,7 +52,7 @@ struct Bf16Kernels {
     void (*product)(const ProductArgs&);  // null: this set has no bf16 products
     int64_t group;                        // rows of a group
     int64_t pad;                          // columns of a converted row are filled up to a multiple of this
-    bool quantised;                       // takes quantised weights too, and is faster than int8_product
+    bool quantised;                       // takes quantised weights too, from some 32 rows on faster than int8_product
 };
 
 const MatmulKernels& matmul_kernels(Isa isa);

@@ -118,11 +118,11 @@ Tolerance tolerance(DType type, RowFormat format) {
     return {1e-12, info(type).quantized ? 8e-6 : 4e-6};
 }
 
-// Odd numbers of columns, as the type allows.
+// Odd numbers of columns, as the type allows, and more than any kernel takes at once.
 std::vector<int64_t> column_cases(DType type) {
-    if (info(type).block_values == 256) return {256, 768};
-    if (info(type).block_values == 32) return {32, 96, 1536};
-    return {1, 7, 31, 96, 203, 1536};
+    if (info(type).block_values == 256) return {256, 768, 1792};
+    if (info(type).block_values == 32) return {32, 96, 1536, 1568};
+    return {1, 7, 31, 96, 203, 1536, 3073};
 }
 
 std::string label(DType type, Isa isa, StepKind kind) {
@@ -156,22 +156,25 @@ TEST_CASE("a product equals the double-precision product, for every type, instru
 
 TEST_CASE("a row has the same bits in any company of rows and with any number of threads") {
     for (const TypeInfo& type : kTypes) {
-        int64_t cols = 256;
-        OwnWeight w(type.type, 35, cols, 3);
-        Matrix x = random_matrix(511, cols, 4);
-        for (Isa isa : isas()) {
-            ThreadPool pool(2, isa);
-            for (StepKind kind : kKinds) {
-                Matrix all = product(pool, kind, x.view(), w.weight);
-                RowFormat format = row_format(type.type, kind, isa);
-                CHECK(nmse(all.values, spec(as_read(x, format), as_read(w, format))) < 1e-12);
-                int64_t first = 0;
-                for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 64, 65}) {
-                    CAPTURE(label(type.type, isa, kind), n);
-                    ThreadPool other(static_cast<int>(1 + n % 4), isa);
-                    Matrix some = product(other, kind, x.view(first, n), w.weight);
-                    CHECK(std::equal(some.values.begin(), some.values.end(), all.row(first)));
-                    first += n + 1;
+        for (int64_t cols : {256, 1792}) {
+            OwnWeight w(type.type, 50, cols, 3);
+            w.add_bias();
+            Matrix x = random_matrix(cols == 256 ? 511 : 130, cols, 4);
+            for (Isa isa : isas()) {
+                ThreadPool pool(2, isa);
+                for (StepKind kind : kKinds) {
+                    Matrix all = product(pool, kind, x.view(), w.weight);
+                    RowFormat format = row_format(type.type, kind, isa);
+                    CHECK(nmse(all.values, spec(as_read(x, format), as_read(w, format))) < 1e-12);
+                    int64_t first = 0;
+                    for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 64, 65}) {
+                        if (first + n > x.rows) break;
+                        CAPTURE(label(type.type, isa, kind), cols, n);
+                        ThreadPool other(static_cast<int>(1 + n % 4), isa);
+                        Matrix some = product(other, kind, x.view(first, n), w.weight);
+                        CHECK(std::equal(some.values.begin(), some.values.end(), all.row(first)));
+                        first += n + 1;
+                    }
                 }
             }
         }
@@ -240,15 +243,17 @@ TEST_CASE("a product is added to what is there when asked for") {
 
 TEST_CASE("a product with a norm is the product of the normed rows, rows may be apart") {
     for (int64_t n : {1, 7, 100}) {
-        OwnWeight w(DType::kQ8_0, 50, 320, 12);
-        Matrix wide = random_matrix(n, 400, 13), scale = random_matrix(1, 320, 14, 0.1f, 1.0f), normed(n, 320);
+        Matrix wide = random_matrix(n, 600, 13), scale = random_matrix(1, 512, 14, 0.1f, 1.0f), normed(n, 512);
         Norm norm{f32_weight(scale), 1e-5f};
-        View x = wide.view().columns(3, 320);
-        for (Isa isa : isas()) {
-            ThreadPool pool(2, isa);
-            for (StepKind kind : kKinds) {
-                rmsnorm(pool, x, norm, normed.view());
-                CHECK(product(pool, kind, x, w.weight, &norm) == product(pool, kind, normed.view(), w.weight));
+        View x = wide.view().columns(3, 512);
+        for (DType type : {DType::kBF16, DType::kQ8_0, DType::kQ4_K}) {
+            OwnWeight w(type, 50, 512, 12);
+            for (Isa isa : isas()) {
+                ThreadPool pool(2, isa);
+                for (StepKind kind : kKinds) {
+                    rmsnorm(pool, x, norm, normed.view());
+                    CHECK(product(pool, kind, x, w.weight, &norm) == product(pool, kind, normed.view(), w.weight));
+                }
             }
         }
     }
