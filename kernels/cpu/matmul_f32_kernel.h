@@ -72,13 +72,12 @@ struct TileRows {
     int64_t stride;  // bytes
 };
 
-constexpr int64_t kAhead = 1024;                // bytes
 constexpr int kWeightRows = 4;                  // of a tile
 constexpr int kActRows = kLanes == 16 ? 6 : 3;  // at most: 4 x 6 sums of 32 registers, 4 x 3 of 16
 
 // Columns first … last - 1 of a tile: sums of up to kWeightRows weight rows and R activation rows, added to y[t …, j
 // …]. The first columns bring the bias. With `stream` the weights come from memory: every row is its own stream,
-// asked for kAhead bytes early; where it ends, the row that has its place in the next tile begins.
+// asked for a KB early; where it ends, the row that has its place in the next tile begins.
 template <class T, int R>
 struct Tile {
     static constexpr int W = kWeightRows;
@@ -99,6 +98,7 @@ struct Tile {
         int64_t k = first;
         for (; k + T::kStep <= last; k += T::kStep) {
             if (stream && k * T::kWeightBytes % 64 == 0) {
+                constexpr int64_t kAhead = 1024;
                 int64_t at = k * T::kWeightBytes + kAhead;
                 if (at >= a.w_stride) at += (W - 1) * a.w_stride;
                 for (int i = 0; i < W; ++i) __builtin_prefetch(a.w + (j + i) * a.w_stride + at);

@@ -112,7 +112,7 @@ TEST_CASE("head_norm_gate: each head's norm, times silu of its gate", "[op]") {
         const Matrix gate = rounded(random_matrix(kRows, 3 * dim, 62, 2.0f), rig.act());
         const Matrix weight = random_matrix(1, dim, 63, 0.3f, 1.0f);
         View out = rig.put(y, rig.act());
-        rig->head_norm_gate(step_of(kPrefill, 0, 0, kRows), out, {rig.vector(weight), 1e-5f}, rig.put(gate, rig.act()));
+        rig->head_norm_gate(step_of(kDecode, 0, 0, kRows), out, {rig.vector(weight), 1e-5f}, rig.put(gate, rig.act()));
         CHECK(nmse(rig.get(out).values, spec::head_norm_gate(y, weight, gate, 1e-5)) < tolerance_of(rig.act()));
     }
 }

@@ -13,7 +13,7 @@
 
 namespace samba::test {
 
-// Each instruction set of this machine that the kernels other than matrix products are written for.
+// Each instruction set of this machine.
 inline std::vector<Isa> isas() {
     std::vector<Isa> all;
     for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {

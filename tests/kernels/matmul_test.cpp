@@ -107,8 +107,8 @@ Matrix product(ThreadPool& pool, StepKind kind, View x, const Weight& w, const N
 
 // Of nmse. Against activations as read: sums of up to 1536 f32 products err by some 1e-7. Against the activations
 // themselves: an 8-bit value errs by amax / 127 / sqrt(12), about 0.5 % of the deviation (2.5e-5 in the square); a bf16
-// one by up to 2^-8 relative (some 2.5e-6 in the square), and so does a quantised weight that is rounded to bf16. That
-// is so on the average of many values.
+// one by up to 2^-8 relative (some 2.5e-6 in the square), and so does a quantised weight that is rounded to bf16,
+// beside the activation: of a single row of weights that averages too little, so the first bound alone holds it.
 struct Tolerance {
     double as_read, given;
 };
@@ -146,7 +146,10 @@ TEST_CASE("a product equals the double-precision product, for every type, instru
                         Matrix y = product(pool, kind, x.view(), w.weight);
                         CHECK(nmse(y.values, spec(as_read(x, format), as_read(w, format))) <
                               tolerance(type.type, format).as_read);
-                        if (cols > 32 && n_out > 1) CHECK(nmse(y.values, given) < tolerance(type.type, format).given);
+                        bool one_rounded = n_out == 1 && format == RowFormat::kBf16 && info(type.type).quantized;
+                        if (cols > 32 && !one_rounded) {
+                            CHECK(nmse(y.values, given) < tolerance(type.type, format).given);
+                        }
                     }
                 }
             }
@@ -243,11 +246,13 @@ TEST_CASE("a product is added to what is there when asked for") {
 
 TEST_CASE("a product with a norm is the product of the normed rows, rows may be apart") {
     for (int64_t n : {1, 7, 100}) {
-        Matrix wide = random_matrix(n, 600, 13), scale = random_matrix(1, 512, 14, 0.1f, 1.0f), normed(n, 512);
-        Norm norm{f32_weight(scale), 1e-5f};
-        View x = wide.view().columns(3, 512);
+        Matrix wide = random_matrix(n, 600, 13);
         for (DType type : {DType::kBF16, DType::kQ8_0, DType::kQ4_K}) {
-            OwnWeight w(type, 50, 512, 12);
+            const int64_t cols = type == DType::kQ4_K ? 512 : 320;
+            OwnWeight w(type, 50, cols, 12);
+            Matrix scale = random_matrix(1, cols, 14, 0.1f, 1.0f), normed(n, cols);
+            Norm norm{f32_weight(scale), 1e-5f};
+            View x = wide.view().columns(3, cols);
             for (Isa isa : isas()) {
                 ThreadPool pool(2, isa);
                 for (StepKind kind : kKinds) {
