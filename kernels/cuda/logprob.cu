@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kSampleThreads) logprob_kernel(const __grid_co
     grid_wait();
     const SampleShared s(dynamic_shared());
     const float* x = a.logits + blockIdx.x * a.stride;
-    const float best = block_max(s, x, a.vocab);
+    const float best = block_max(s, a.vocab, [&](int i) { return x[i]; });
     const double sum = block_sum(s, a.vocab, [&](int i) { return static_cast<double>(__expf(x[i] - best)); });
     if (threadIdx.x > 0) return;
     a.logprobs[blockIdx.x] = static_cast<float>(x[a.targets.id[blockIdx.x]] - (best + log(sum)));

@@ -1,7 +1,7 @@
-// Draws tokens by the law of kernels/sampling.h, a block a row, without sorting the vocabulary: the best candidates are
-// cut out with a bound that at least K logits reach (the K-th largest of the threads' own maxima), sorted, and drawn
-// from. Where that list does not hold all that may be drawn, the thresholds are found by bisection over all logits
-// (slow.cuh).
+// Draws tokens by the law of kernels/sampling.h, without sorting the vocabulary. A first kernel looks at all logits, in
+// parts: it makes those to draw from (bias, penalties), their sums, and the best of every few of them. A second one, a
+// block a row, cuts out the best candidates with a bound that at least K logits reach, sorts them and draws. Where that
+// list does not hold all that may be drawn, the thresholds are found by bisection over all logits.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sample_parts.cuh"
@@ -16,30 +16,45 @@ struct Args {
     WantedRows wanted;
     const float* logits;
     int64_t stride;
-    int first, vocab;
+    int first, vocab, n_parts;
 };
 
-// x + bias, then the penalties of the recent tokens; returns where the logits to draw from are.
-__device__ const float* adjusted(const Args& a, const SlotSampling& p, int slot, int64_t position, const float* raw) {
-    const bool penalties = p.repeat_penalty != 1.0f || p.frequency_penalty != 0.0f || p.presence_penalty != 0.0f;
-    const int64_t known = position - a.tables.history_start[slot];
-    const int n = penalties ? static_cast<int>(max(int64_t{0}, min(known, static_cast<int64_t>(p.repeat_last_n)))) : 0;
-    if (!p.has_bias && n == 0) return raw;
-    float* x = a.sampling.changed + static_cast<int64_t>(blockIdx.x) * a.vocab;
-    int32_t* counts = a.sampling.counts + static_cast<int64_t>(blockIdx.x) * a.vocab;  // zero between uses
-    const float* bias = a.sampling.bias + static_cast<int64_t>(slot) * a.vocab;
-    for (int i = threadIdx.x; i < a.vocab; i += kSampleThreads) x[i] = p.has_bias ? raw[i] + bias[i] : raw[i];
-    const int32_t* history = a.tables.history + slot * kHistory;
+// A row to draw: whose it is, and whether its logits change before.
+struct Row {
+    DeviceRun run;
+    SlotSampling p;
+    int64_t position;  // of the token to draw
+    int n_recent;      // tokens that penalties look at
+    bool changed;
+
+    __device__ __forceinline__ Row(const Args& a, int row)
+        : run(a.tables.now[a.wanted.run[row]]),
+          p(a.sampling.slots[run.slot]),
+          position(run.position + a.wanted.row[row] + 1) {
+        const bool penalties = p.repeat_penalty != 1.0f || p.frequency_penalty != 0.0f || p.presence_penalty != 0.0f;
+        const int64_t known = position - a.tables.history_start[run.slot];
+        n_recent = penalties ? static_cast<int>(max(int64_t{0}, min(known, static_cast<int64_t>(p.repeat_last_n)))) : 0;
+        changed = p.has_bias || n_recent > 0;
+    }
+};
+
+// x + bias, then the penalties of the recent tokens, for the part's logits (first … end); by all threads of its block.
+__device__ void change_logits(const Args& a, const Row& row, const float* raw, float* x, int32_t* counts, int first,
+                              int end) {
+    const float* bias = a.sampling.bias + static_cast<int64_t>(row.run.slot) * a.vocab;
+    for (int i = first + threadIdx.x; i < end; i += kPartThreads) x[i] = row.p.has_bias ? raw[i] + bias[i] : raw[i];
+    const int32_t* history = a.tables.history + row.run.slot * kHistory;
     const auto token_at = [&](int i) {
-        const int32_t id = history[(position - 1 - i) % kHistory];
-        return id >= 0 && id < a.vocab ? id : -1;
+        const int32_t id = history[(row.position - 1 - i) % kHistory];
+        return id >= first && id < end ? id : -1;
     };
-    for (int i = threadIdx.x; i < n; i += kSampleThreads) {
+    for (int i = threadIdx.x; i < row.n_recent; i += kPartThreads) {
         const int32_t id = token_at(i);
         if (id >= 0) atomicAdd(&counts[id], 1);
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < n; i += kSampleThreads) {
+    const SlotSampling& p = row.p;
+    for (int i = threadIdx.x; i < row.n_recent; i += kPartThreads) {
         const int32_t id = token_at(i);
         const int count = id >= 0 ? atomicExch(&counts[id], 0) : 0;
         if (count == 0) continue;  // another thread has done this token
@@ -47,7 +62,80 @@ __device__ const float* adjusted(const Args& a, const SlotSampling& p, int slot,
         x[id] = static_cast<float>(scaled - static_cast<double>(count) * p.frequency_penalty - p.presence_penalty);
     }
     __syncthreads();
-    return x;
+}
+
+// Over a part's block: the maximum, the sum of the threads' exp(v - max), in a fixed order.
+struct PartShared {
+    float max[kPartThreads / 32];
+    double sum[kPartThreads / 32];
+};
+__device__ __forceinline__ void sum_part(PartShared& s, const float (&v)[kChunkLogits], float& max, double& sum) {
+    const int warp = threadIdx.x / 32;
+    float own = -INFINITY;
+#pragma unroll
+    for (const float f : v) own = fmaxf(own, f);
+    own = warp_max(own);
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) s.max[warp] = own;
+    __syncthreads();
+    max = s.max[0];
+#pragma unroll
+    for (const float m : s.max) max = fmaxf(max, m);
+    double total = 0;
+#pragma unroll
+    for (const float f : v) total += static_cast<double>(f == -INFINITY ? 0.0f : __expf(f - max));
+    total = warp_sum(total);
+    if ((threadIdx.x & 31) == 0) s.sum[warp] = total;
+    __syncthreads();
+    sum = 0;
+#pragma unroll
+    for (const double part : s.sum) sum += part;
+}
+
+// A thread's chunk of a part are logits kPartThreads apart.
+__global__ void __launch_bounds__(kPartThreads) survey_kernel(const __grid_constant__ Args a) {
+    __shared__ PartShared shared;
+    __shared__ int n_finite;
+    grid_dependents();
+    if (threadIdx.x == 0) n_finite = 0;
+    grid_wait();
+    const int index = blockIdx.y, part = blockIdx.x, first = part * kPartLogits,
+              end = min(first + kPartLogits, a.vocab);
+    const Row row(a, index);
+    const float* raw = a.logits + index * a.stride;
+    float v[kChunkLogits];
+    const auto load = [&](const float* from) {
+#pragma unroll
+        for (int k = 0; k < kChunkLogits; k++) {
+            const int i = first + threadIdx.x + kPartThreads * k;
+            v[k] = i < end ? from[i] : -INFINITY;
+        }
+    };
+    PartStats stats;
+    load(raw);
+    sum_part(shared, v, stats.raw_max, stats.raw_sum);
+    stats.max = stats.raw_max, stats.sum = stats.raw_sum;
+    if (row.changed) {
+        const int64_t at = static_cast<int64_t>(index) * a.vocab;
+        change_logits(a, row, raw, a.sampling.changed + at, a.sampling.counts + at, first, end);
+        load(a.sampling.changed + at);
+        sum_part(shared, v, stats.max, stats.sum);
+    }
+    uint64_t best = 0;
+    int finite = 0;
+#pragma unroll
+    for (int k = 0; k < kChunkLogits; k++) {
+        if (v[k] == -INFINITY) continue;
+        best = max(best, ordered_candidate(v[k], first + threadIdx.x + kPartThreads * k));
+        finite++;
+    }
+    const int64_t of_part = static_cast<int64_t>(index) * a.n_parts + part;
+    a.sampling.chunks[of_part * kPartThreads + threadIdx.x] = best;
+    finite = __reduce_add_sync(0xffffffffu, finite);
+    if ((threadIdx.x & 31) == 0) atomicAdd(&n_finite, finite);
+    __syncthreads();
+    stats.n_finite = n_finite;
+    if (threadIdx.x == 0) a.sampling.parts[of_part] = stats;
 }
 
 // The id drawn from the sorted list, or -1 where the list does not hold all that may be drawn.
@@ -101,33 +189,73 @@ __device__ int draw_slowly(const SampleShared& s, const SlotSampling& p, const f
     return id_of(bisect(s, x, vocab, least, uniform * total, true, kept));
 }
 
+// The row as a whole, from its parts; in a fixed order.
+struct Totals {
+    float raw_max, max;
+    double raw_sum, sum;  // relative to the maxima
+    int n_finite;
+
+    __device__ __forceinline__ Totals(const SampleShared& s, const PartStats* parts, int n_parts) {
+        raw_max = block_max(s, n_parts, [&](int i) { return parts[i].raw_max; });
+        max = block_max(s, n_parts, [&](int i) { return parts[i].max; });
+        const auto scaled = [](double sum, float from, float to) {
+            return from == -INFINITY ? 0.0 : sum * exp(static_cast<double>(from) - to);
+        };
+        raw_sum = block_sum(s, n_parts, [&](int i) { return scaled(parts[i].raw_sum, parts[i].raw_max, raw_max); });
+        sum = block_sum(s, n_parts, [&](int i) { return scaled(parts[i].sum, parts[i].max, max); });
+        n_finite =
+            static_cast<int>(block_sum(s, n_parts, [&](int i) { return static_cast<double>(parts[i].n_finite); }));
+    }
+};
+
 __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_constant__ Args a) {
     grid_dependents();
     grid_wait();
     const SampleShared s(dynamic_shared());
-    const DeviceRun run = a.tables.now[a.wanted.run[blockIdx.x]];
-    const SlotSampling p = a.sampling.slots[run.slot];
-    const int64_t position = run.position + a.wanted.row[blockIdx.x] + 1;  // of the token to draw
+    const Row row(a, blockIdx.x);
+    const DeviceRun& run = row.run;
+    const SlotSampling& p = row.p;
+    const int64_t position = row.position;
     const float* raw = a.logits + blockIdx.x * a.stride;
-    const float* x = adjusted(a, p, run.slot, position, raw);
+    const float* x = row.changed ? a.sampling.changed + static_cast<int64_t>(blockIdx.x) * a.vocab : raw;
+    const int64_t first_part = static_cast<int64_t>(blockIdx.x) * a.n_parts;
+    const uint64_t* chunks = a.sampling.chunks + first_part * kPartThreads;
+    const int n_chunks = a.n_parts * kPartThreads;
 
     const bool greedy = !(p.temp > 0.0f), listed = p.top_k > 0 && p.top_k <= kSureCandidates;
     int wanted = greedy ? 1 : listed ? p.top_k : kSureCandidates;
     if (x == raw) wanted = max(wanted, p.n_top);
-    Best best = select_best(s, x, a.vocab, wanted);
+    uint64_t own = 0;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) own = max(own, chunks[i]);
+    const Totals totals(s, a.sampling.parts + first_part, a.n_parts);
+    Best best = fill_list(s, own, totals.n_finite, wanted, [&](uint32_t bound, auto&& f) {
+        for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) {
+            const uint64_t chunk = chunks[i];
+            if (chunk == 0 || static_cast<uint32_t>(chunk >> 32) < bound) continue;
+            const int first = i / kPartThreads * kPartLogits + i % kPartThreads;
+            float v[kChunkLogits];
+#pragma unroll
+            for (int k = 0; k < kChunkLogits; k++) {
+                const int at = first + kPartThreads * k;
+                v[k] = at < a.vocab ? x[at] : -INFINITY;
+            }
+#pragma unroll
+            for (int k = 0; k < kChunkLogits; k++) f(v[k], first + kPartThreads * k);
+        }
+    });
     const float top = best.n > 0 ? logit_of(s.list[0]) : -INFINITY;
-    const float raw_top = x == raw ? top : block_max(s, raw, a.vocab);
-    const double raw_sum = block_sum(s, a.vocab, [&](int i) { return static_cast<double>(__expf(raw[i] - raw_top)); });
+    const float raw_top = totals.raw_max;
+    const double raw_sum = totals.raw_sum;
     int id = best.n > 0 ? id_of(s.list[0]) : 0;
     if (!greedy && best.n > 0 && isfinite(top)) {
-        const bool all = listed || best.is_all;
-        double mass = 0;
-        if (!all && p.top_p < 1.0f) {
-            mass = block_sum(s, a.vocab, [&](int i) { return static_cast<double>(__expf(x[i] - top)); });
-        }
+        // The first top_k of the list, if it holds them all, or all candidates; otherwise the best, whose mass is to be
+        // compared with that of all logits.
+        const bool k_listed = p.top_k > 0 && best.n >= p.top_k, all = k_listed || best.is_all;
+        const bool k_elsewhere = !all && p.top_k > 0 && p.top_k < a.vocab;
         const float uniform = philox_uniform_at(p.seed, position);
-        const int n = listed ? min(best.n, p.top_k) : best.n;
-        id = best.overflow ? -1 : draw_from_list(s, p, n, all, mass, uniform);
+        id = best.overflow || k_elsewhere ? -1
+                                          : draw_from_list(s, p, k_listed ? p.top_k : best.n, all, totals.sum, uniform);
         if (id < 0) id = draw_slowly(s, p, x, a.vocab, top, uniform);
     }
     __syncthreads();
@@ -161,7 +289,9 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
 
 void sample(const Gpu& gpu, const Tables& tables, const SamplingTables& sampling, const WantedRows& wanted, int first,
             View logits) {
-    const Args a{tables, sampling, wanted, logits.f32(), logits.stride, first, static_cast<int>(logits.cols)};
+    const int vocab = static_cast<int>(logits.cols), n_parts = sampling_parts(vocab);
+    const Args a{tables, sampling, wanted, logits.f32(), logits.stride, first, vocab, n_parts};
+    launch(gpu, dim3(n_parts, logits.rows), dim3(kPartThreads), 0, survey_kernel, a);
     launch(gpu, dim3(logits.rows), dim3(kSampleThreads), SampleShared::kBytes, sample_kernel, a);
 }
 

@@ -8,6 +8,7 @@
 namespace samba::cuda {
 
 inline constexpr int kSampleThreads = 1024, kSampleWarps = kSampleThreads / 32;
+static_assert(kSampleWarps == 32);
 inline constexpr int kListed = 2 * kSampleThreads;  // candidates that are sorted at most
 inline constexpr int kSureCandidates = 256;         // the list holds at least so many, if there are
 
@@ -59,21 +60,30 @@ __device__ double block_sum(const SampleShared& s, int n, F&& f) {
     __syncthreads();
     if ((threadIdx.x & 31) == 0) s.warps[threadIdx.x / 32] = sum;
     __syncthreads();
-    double total = 0;
-    for (int w = 0; w < kSampleWarps; w++) total += s.warps[w];
-    return total;
+    return warp_sum(s.warps[threadIdx.x & 31]);  // there are as many warps as lanes
 }
 
-__device__ inline float block_max(const SampleShared& s, const float* x, int n) {
+// The largest of the threads' numbers.
+__device__ inline uint32_t block_max_bits(const SampleShared& s, uint32_t bits) {
+    auto* warps = reinterpret_cast<uint32_t*>(s.maxima);
+    bits = __reduce_max_sync(0xffffffffu, bits);
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) warps[threadIdx.x / 32] = bits;
+    __syncthreads();
+    return __reduce_max_sync(0xffffffffu, warps[threadIdx.x & 31]);
+}
+
+// Maximum of f(i), i < n.
+template <class F>
+__device__ float block_max(const SampleShared& s, int n, F&& f) {
     float max = -INFINITY;
 #pragma unroll 8
-    for (int i = threadIdx.x; i < n; i += kSampleThreads) max = fmaxf(max, x[i]);
+    for (int i = threadIdx.x; i < n; i += kSampleThreads) max = fmaxf(max, f(i));
     max = warp_max(max);
     __syncthreads();
     if ((threadIdx.x & 31) == 0) s.maxima[threadIdx.x / 32] = max;
     __syncthreads();
-    for (int w = 0; w < kSampleWarps; w++) max = fmaxf(max, s.maxima[w]);
-    return max;
+    return warp_max(s.maxima[threadIdx.x & 31]);
 }
 
 // How many i < n, n at most kListed, have f(i).
@@ -97,10 +107,25 @@ __device__ void running_sums(const SampleShared& s, F&& f) {
     __syncthreads();
     if (lane == 31) s.warps[warp] = sum;
     __syncthreads();
-    double base = 0;
-    for (int w = 0; w < warp; w++) base += s.warps[w];
+    const double base = warp_sum(lane < warp ? s.warps[lane] : 0.0);
     s.sums[i] = base + (sum - b);
     s.sums[i + 1] = base + sum;
+    __syncthreads();
+}
+
+// Sorts list[0 … n), of different candidates, best first; n at most kFewListed: more are sorted faster by exchanges.
+inline constexpr int kFewListed = 256;
+__device__ inline void sort_by_rank(const SampleShared& s, int n) {
+    __syncthreads();
+    const int i = threadIdx.x;
+    const uint64_t own = i < n ? s.list[i] : 0;
+    int rank = 0;
+    if (i < n) {
+#pragma unroll 8
+        for (int j = 0; j < n; j++) rank += s.list[j] > own;
+    }
+    __syncthreads();
+    if (i < n) s.list[rank] = own;
     __syncthreads();
 }
 
@@ -142,59 +167,88 @@ struct Best {
     bool overflow = false;  // the list had no room: only its first is right
 };
 
-// Puts the `wanted` best of x (or all, if there are fewer) into the list, and a few more; -inf is no candidate.
-__device__ inline Best select_best(const SampleShared& s, const float* x, int vocab, int wanted) {
-    uint64_t own = 0;
-    int finite = 0;
-    for_logits(x, vocab, [&](float v, int i) {
-        if (v == -INFINITY) return;
-        own = max(own, ordered_candidate(v, i));
-        finite++;
-    });
-    // The wanted-th largest of the threads' maxima: at least so many candidates reach it.
-    const auto key = static_cast<uint32_t>(own >> 32);
-    uint32_t bound = 0;
-    for (int bit = 31; bit >= 0; bit--) {
-        const uint32_t higher = bound | 1u << bit;
-        if (__syncthreads_count(key >= higher) >= min(wanted, kSampleThreads)) bound = higher;
-    }
-    if (threadIdx.x == 0) s.counter[0] = s.counter[1] = 0;
+// The largest of the threads' candidates becomes the list.
+__device__ inline void list_largest(const SampleShared& s, uint64_t own) {
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) own = max(own, __shfl_xor_sync(0xffffffffu, own, d));
     __syncthreads();
-    finite = __reduce_add_sync(0xffffffffu, finite);
-    if ((threadIdx.x & 31) == 0) atomicAdd(&s.counter[1], finite);
-    for_logits(x, vocab, [&](float v, int i) {
+    if ((threadIdx.x & 31) == 0) s.list[1 + threadIdx.x / 32] = own;
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        own = s.list[1 + threadIdx.x];
+#pragma unroll
+        for (int d = 16; d > 0; d /= 2) own = max(own, __shfl_xor_sync(0xffffffffu, own, d));
+        if (threadIdx.x == 0) s.list[0] = own;
+    }
+    __syncthreads();
+}
+
+// Puts the `wanted` best (or all, if there are fewer) into the list, and a few more. own: the thread's best candidate,
+// 0 for none; n_finite: candidates of all threads; each(bound, f): calls f(logit, id) for those of the thread's logits
+// that may reach the bound. The bound is the wanted-th largest of the threads' own: at least so many candidates reach
+// it. -inf is no candidate.
+template <class Each>
+__device__ __forceinline__ Best fill_list(const SampleShared& s, uint64_t own, int n_finite, int wanted, Each&& each) {
+    Best best;
+    if (wanted == 1) {
+        list_largest(s, own);
+        best.n = s.list[0] != 0;
+        best.is_all = n_finite == best.n;
+        return best;
+    }
+    // Bits that the largest and the smallest share need no search; it ends where few more than wanted are left.
+    constexpr int kFewMore = 32;
+    const auto key = static_cast<uint32_t>(own >> 32);
+    const uint32_t different = block_max_bits(s, key) ^ ~block_max_bits(s, ~key);
+    const int bits = 32 - __clz(different);
+    uint32_t bound = bits < 32 ? key >> bits << bits : 0;
+    for (int bit = bits - 1; bit >= 0; bit--) {
+        const uint32_t higher = bound | 1u << bit;
+        const int n = __syncthreads_count(key >= higher), enough = min(wanted, kSampleThreads);
+        if (n < enough) continue;
+        bound = higher;
+        if (n <= enough + kFewMore) break;
+    }
+    if (threadIdx.x == 0) *s.counter = 0;
+    __syncthreads();
+    each(bound, [&](float v, int i) {
         if (v == -INFINITY || ordered(v) < bound) return;
-        const int at = atomicAdd(&s.counter[0], 1);
+        const int at = atomicAdd(s.counter, 1);
         if (at < kListed) s.list[at] = ordered_candidate(v, i);
     });
     __syncthreads();
-    Best best;
-    best.n = s.counter[0];
-    best.is_all = s.counter[1] == best.n;
+    best.n = *s.counter;
+    best.is_all = n_finite == best.n;
     best.overflow = best.n > kListed;
     if (best.overflow) {  // the best of all, at least
         best.n = 1;
-        uint64_t top = own;
-#pragma unroll
-        for (int d = 16; d > 0; d /= 2) top = max(top, __shfl_xor_sync(0xffffffffu, top, d));
-        __syncthreads();
-        if ((threadIdx.x & 31) == 0) s.list[1 + threadIdx.x / 32] = top;
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            top = 0;
-            for (int w = 0; w < kSampleWarps; w++) top = max(top, s.list[1 + w]);
-            s.list[0] = top;
-        }
-        __syncthreads();
+        list_largest(s, own);
         return best;
     }
-    int size = 2;
+    if (best.n <= kFewListed) {
+        sort_by_rank(s, best.n);
+        return best;
+    }
+    int size = 2 * kFewListed;
     while (size < best.n) size *= 2;
     for (int i = threadIdx.x; i < size; i += kSampleThreads) {
         if (i >= best.n) s.list[i] = 0;
     }
     sort_list(s, size);
     return best;
+}
+
+// The same of a row of logits alone.
+__device__ inline Best select_best(const SampleShared& s, const float* x, int vocab, int wanted) {
+    uint64_t own = 0;
+    int n_finite = 0;
+    for_logits(x, vocab, [&](float v, int i) {
+        if (v == -INFINITY) return;
+        own = max(own, ordered_candidate(v, i));
+        n_finite++;
+    });
+    n_finite = static_cast<int>(block_sum(s, kSampleThreads, [&](int) { return static_cast<double>(n_finite); }));
+    return fill_list(s, own, n_finite, wanted, [&](uint32_t, auto&& f) { for_logits(x, vocab, f); });
 }
 
 // Sum of weight(logit) over the candidates from `least` on.

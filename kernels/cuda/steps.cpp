@@ -96,6 +96,9 @@ void CudaBackend::reserve_slots() {
         bias = c.take<float>(n_slots * vocab);
         sampling_.changed = c.take<float>(kLogitRows * vocab);
         sampling_.counts = c.take<int32_t>(kLogitRows * vocab);
+        const auto n_parts = kLogitRows * static_cast<size_t>(sampling_parts(limits_.vocab_size));
+        sampling_.chunks = c.take<uint64_t>(n_parts * kPartThreads);
+        sampling_.parts = c.take<PartStats>(n_parts);
         return c.taken();
     };
     const size_t bytes = cut(nullptr);

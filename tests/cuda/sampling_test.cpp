@@ -68,7 +68,7 @@ void check_same(const Sampled& got, const Sampled& want) {
 }  // namespace
 
 TEST_CASE("every combination of limits draws the specification's token", "[op]") {
-    const int64_t vocab = GENERATE(50, 3000, 8192);
+    const int64_t vocab = GENERATE(50, 2048, 3000, 8192);  // a part is 2048 logits
     Sampler sampler(vocab);
     int64_t position = 100;
     for (const SamplingParams& base :
@@ -110,10 +110,10 @@ TEST_CASE("equal logits: the lower id; banned ones: never; nothing finite: the f
 }
 
 TEST_CASE("bias and penalties of the recent tokens", "[op]") {
-    const int64_t vocab = 1000;
+    const int64_t vocab = GENERATE(1000, 5000);  // one part of the logits, three
     Sampler sampler(vocab);
     std::vector<int32_t> history;
-    for (int i = 0; i < 70000; ++i) history.push_back(static_cast<int32_t>(i * 7919LL % 40 * (i % 3)));
+    for (int i = 0; i < 70000; ++i) history.push_back(static_cast<int32_t>(i * 7919LL % 40 * (i % 3) * (vocab / 85)));
     int64_t position = 70000;
     sampler.rig()->set_history(0, position, history);
     for (const int last_n : {0, 3, 64, 65536}) {
@@ -125,6 +125,7 @@ TEST_CASE("bias and penalties of the recent tokens", "[op]") {
             p.presence_penalty = 0.2f;
             p.n_top = 3;
             p.logit_bias = {{5, 3.0f}, {17, -kInf}, {999, 2.0f}};
+            if (vocab > 2048) p.logit_bias.push_back({2047, 3.0f}), p.logit_bias.push_back({2048, 3.1f});
             sampler.rig()->set_sampling(0, p);
             Matrix logits = random_matrix(1, vocab, static_cast<uint32_t>(last_n + 1), 2.0f);
             logits.values[17] = 50;
