@@ -1,9 +1,9 @@
 // The selective scan of a prefill: one pass over a run's rows, the state in registers.
 //
-// 16 states: half of a block's warps scan, eight lanes a channel with two states each; the other half prepares the next
-// tile of 32 rows for them (softplus, input) and finishes the last one (skip, gate), so that neither waits for the
+// 16 states: a third of a block's warps scan, four lanes a channel with four states each; the others prepare the next
+// tile of 32 rows for them (softplus, input) and finish the last one (skip, gate), so that neither waits for the
 // other's latencies. A block takes 16 to 32 channels, so that the blocks of a long run fill the device once. The sums
-// over states are taken eight rows at a time: after three exchanges lane l has row l's. The bound is one exponential a
+// over states are taken eight rows at a time: after two exchanges lane l has two rows'. The bound is one exponential a
 // state and row. Any other number of states: a warp a channel.
 #include <algorithm>
 
@@ -15,14 +15,15 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int kTileTokens = 32, kPad = kTileTokens + 4, kLanes = 8;
+constexpr int kTileTokens = 32, kPad = kTileTokens + 4;
+constexpr int kLanes = 4, kPreparers = 8;  // threads a channel that scan it, that prepare it
 constexpr int kMinChannels = 16, kMaxChannels = 32;
 
 // Shared memory of a block of n channels, of which there are two: one is scanned, one prepared. All f32.
 struct Shared {
     float *rate, *input;  // (channels, kPad): dt log2(e), dt u
     float* y;             // (channels, kPad): sums over states
-    float* bc;            // (token, lane, 4): B, B, C, C of the lane's states
+    float* bc;            // (token, lane, 8): B, C of the lane's four states
 
     static constexpr int kBc = kTileTokens * 32;
     __device__ Shared(float* base, int n, int which) {
@@ -31,107 +32,130 @@ struct Shared {
 };
 size_t shared_bytes(int n) { return 2 * sizeof(float) * (3 * n * kPad + Shared::kBc); }
 
-// A preparing thread's share of a tile: four (token, channel) pairs, and a few of B and C.
+// Four neighbouring values; of fewer than n the others are `none`.
+template <class T>
+__device__ __forceinline__ void load_some(const T* p, int n, bool vectors, T (&v)[4], T none) {
+    if (vectors && n >= 4) return load_four(p, v);
+#pragma unroll
+    for (int i = 0; i < 4; i++) v[i] = i < n ? p[i] : none;
+}
+
+// A preparing thread's share of a tile: four channels of a token (a lane), and four or eight values of B and C.
 template <class T>
 struct RawTile {
-    static constexpr int kMaxBc = kTileTokens * 32 / (kMinChannels * kLanes);
+    static constexpr int kMaxBc = kTileTokens * 8 / (kMinChannels * kPreparers);
     float dt[4];
-    T u[4], z[4], bc[kMaxBc];
+    T u[4], z[4], bc[kMaxBc][4];
 
-    // token0, channel: the thread's first pair; its others are 8, 16, 24 tokens on.
-    __device__ __forceinline__ void load(const ScanArgs& a, const DeviceRun& run, int first, int token0, int channel,
-                                         int thread, int n_threads) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int t = first + token0 + 8 * i;
-            const int64_t row = run.first_row + t;
-            const bool valid = t < run.n_rows && channel < a.d_inner;
-            dt[i] = valid ? a.dt[row * a.dt_stride + channel] : -INFINITY;  // softplus 0: the state stays
-            u[i] = valid ? static_cast<const T*>(a.u)[row * a.u_stride + channel] : from_float<T>(0.0f);
-            z[i] = valid ? static_cast<const T*>(a.z)[row * a.z_stride + channel] : from_float<T>(0.0f);
-        }
+    __device__ __forceinline__ void load(const ScanArgs& a, const DeviceRun& run, int first, int channel, int thread,
+                                         int n_threads) {
+        const int t = first + thread % 32, n = t < run.n_rows ? a.d_inner - channel : 0;
+        const int64_t row = run.first_row + t;
+        load_some(a.dt + row * a.dt_stride + channel, n, a.vectors, dt, -INFINITY);  // softplus 0: the state stays
+        load_some(static_cast<const T*>(a.u) + row * a.u_stride + channel, n, a.vectors, u, from_float<T>(0.0f));
+        load_some(static_cast<const T*>(a.z) + row * a.z_stride + channel, n, a.vectors, z, from_float<T>(0.0f));
 #pragma unroll
         for (int i = 0; i < kMaxBc; i++) {
-            const int e = thread + i * n_threads, t = first + e / 32;
-            bc[i] = e < Shared::kBc && t < run.n_rows
-                        ? static_cast<const T*>(a.dbc)[(run.first_row + t) * a.dbc_stride + a.dt_rank + e % 32]
-                        : from_float<T>(0.0f);
+            const int e = thread + i * n_threads, token = first + e / 8;
+            const bool there = e < kTileTokens * 8 && token < run.n_rows;
+            const T* from =
+                static_cast<const T*>(a.dbc) + (run.first_row + token) * a.dbc_stride + a.dt_rank + e % 8 * 4;
+            load_some(from, there ? 4 : 0, a.vectors, bc[i], from_float<T>(0.0f));
         }
     }
 
-    __device__ __forceinline__ void store(const Shared& s, int token0, int local, float bias, int thread,
+    __device__ __forceinline__ void store(const Shared& s, int local, const float (&bias)[4], int thread,
                                           int n_threads) const {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int at = local * kPad + token0 + 8 * i;
-            const float step = softplus(dt[i] + bias);
+            const int at = (local + i) * kPad + thread % 32;
+            const float step = softplus(dt[i] + bias[i]);
             s.rate[at] = step * kLog2e;
             s.input[at] = step * to_float(u[i]);
         }
 #pragma unroll
         for (int i = 0; i < kMaxBc; i++) {
-            const int e = thread + i * n_threads, n = e % 16;
-            if (e < Shared::kBc) s.bc[e / 32 * 32 + n / 2 * 4 + e % 32 / 16 * 2 + n % 2] = to_float(bc[i]);
+            const int e = thread + i * n_threads, part = e % 8;
+            if (e >= kTileTokens * 8) continue;
+            // States 4 (part mod 4) …, of B or of C.
+            *reinterpret_cast<float4*>(s.bc + e / 8 * 32 + part % 4 * 8 + part / 4 * 4) =
+                make_float4(to_float(bc[i][0]), to_float(bc[i][1]), to_float(bc[i][2]), to_float(bc[i][3]));
         }
     }
 };
 
-// Lane l of eight gets the sum of all lanes' y[l].
-__device__ __forceinline__ float sum_transposed(float (&y)[8], int lane) {
+__device__ __forceinline__ void store_four(float* p, const float (&v)[4]) {
+    *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
+}
+__device__ __forceinline__ void store_four(bfloat* p, const float (&v)[4]) {
+    *reinterpret_cast<uint2*>(p) = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+}
+__device__ __forceinline__ void store_four(half* p, const float (&v)[4]) {
+    *reinterpret_cast<uint2*>(p) = make_uint2(pack_f16(v[0], v[1]), pack_f16(v[2], v[3]));
+}
+
+// Lane l of four gets the sums of all lanes' y[2l] and y[2l + 1].
+__device__ __forceinline__ float2 sum_transposed(float (&y)[8], int lane) {
 #pragma unroll
-    for (int d = 4; d > 0; d /= 2) {
-        const bool upper = lane & d;
+    for (int d = 4; d > 1; d /= 2) {
+        const bool upper = lane & (d / 2);
 #pragma unroll
         for (int i = 0; i < d; i++) {
             const float give = upper ? y[i] : y[i + d], keep = upper ? y[i + d] : y[i];
-            y[i] = keep + __shfl_xor_sync(0xffffffffu, give, d);
+            y[i] = keep + __shfl_xor_sync(0xffffffffu, give, d / 2);
         }
     }
-    return y[0];
+    return make_float2(y[0], y[1]);
 }
 
 // Eight rows from `first` of the tile on. With kPlanes the state is written after each row of the last planes.
 template <bool kPlanes>
 __device__ __forceinline__ void scan_eight(const ScanArgs& a, const Shared& s, const DeviceRun& run, int tile,
-                                           int first, int local, int lane, int channel, const float (&A)[2],
-                                           float (&state)[2]) {
+                                           int first, int local, int lane, int channel, const float4& A,
+                                           float4& state) {
     float rate[8], input[8], y[8];
     load8(s.rate + local * kPad + first, rate);
     load8(s.input + local * kPad + first, input);
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-        const float4 bc = *reinterpret_cast<const float4*>(s.bc + (first + j) * 32 + lane * 4);
-        state[0] = fmaf(exp2_fast(rate[j] * A[0]), state[0], input[j] * bc.x);
-        state[1] = fmaf(exp2_fast(rate[j] * A[1]), state[1], input[j] * bc.y);
-        y[j] = fmaf(bc.w, state[1], bc.z * state[0]);
+        const float* bc = s.bc + (first + j) * 32 + lane * 8;
+        const float4 B = *reinterpret_cast<const float4*>(bc), C = *reinterpret_cast<const float4*>(bc + 4);
+        state.x = fmaf(exp2_fast(rate[j] * A.x), state.x, input[j] * B.x);
+        state.y = fmaf(exp2_fast(rate[j] * A.y), state.y, input[j] * B.y);
+        state.z = fmaf(exp2_fast(rate[j] * A.z), state.z, input[j] * B.z);
+        state.w = fmaf(exp2_fast(rate[j] * A.w), state.w, input[j] * B.w);
+        y[j] = fmaf(C.w, state.w, fmaf(C.z, state.z, fmaf(C.y, state.y, C.x * state.x)));
         if constexpr (kPlanes) {
             const int t = tile + first + j;
             if (t < run.n_rows && t >= run.n_rows - a.state.n_planes && channel < a.d_inner) {
-                float* to = plane_after(a.state, run.slot, run.position + t) + channel * 16 + lane * 2;
-                *reinterpret_cast<float2*>(to) = make_float2(state[0], state[1]);
+                float* to = plane_after(a.state, run.slot, run.position + t) + channel * 16 + lane * 4;
+                *reinterpret_cast<float4*>(to) = state;
             }
         }
     }
-    s.y[local * kPad + first + lane] = sum_transposed(y, lane);
+    *reinterpret_cast<float2*>(s.y + local * kPad + first + 2 * lane) = sum_transposed(y, lane);
 }
 
-// The scanning half of a block: tile after tile, each when it has been prepared.
+// The scanning part of a block: tile after tile, each when it has been prepared.
 __device__ __forceinline__ void scan_tiles(const ScanArgs& a, const DeviceRun& run, int n_channels) {
     const int lane = threadIdx.x % kLanes, local = threadIdx.x / kLanes;
     const int channel = blockIdx.x * n_channels + local, safe = min(channel, a.d_inner - 1);
-    const float A[2] = {a.A[safe * 16 + lane * 2], a.A[safe * 16 + lane * 2 + 1]};
-    const float* before = plane_after(a.state, run.slot, run.position - 1) + safe * 16 + lane * 2;
-    float state[2] = {before[0], before[1]};
+    const auto A = *reinterpret_cast<const float4*>(a.A + safe * 16 + lane * 4);
+    const float* before = plane_after(a.state, run.slot, run.position - 1) + safe * 16 + lane * 4;
+    float4 state = *reinterpret_cast<const float4*>(before);
     int which = 0;
     for (int tile = 0; tile < run.n_rows; tile += kTileTokens, which ^= 1) {
         __syncthreads();
         const Shared s(dynamic_shared<float>(), n_channels, which);
         const bool planes = tile + kTileTokens > run.n_rows - a.state.n_planes;
+        if (planes) {
 #pragma unroll 1
-        for (int first = 0; first < kTileTokens; first += 8) {
-            if (planes) {
+            for (int first = 0; first < kTileTokens; first += 8) {
                 scan_eight<true>(a, s, run, tile, first, local, lane, channel, A, state);
-            } else {
+            }
+        } else {
+#pragma unroll 2
+            for (int first = 0; first < kTileTokens; first += 8) {
                 scan_eight<false>(a, s, run, tile, first, local, lane, channel, A, state);
             }
         }
@@ -139,48 +163,57 @@ __device__ __forceinline__ void scan_tiles(const ScanArgs& a, const DeviceRun& r
     __syncthreads();
 }
 
-// The other half: while tile t is scanned, tile t + 1 is prepared, tile t - 1 finished, tile t + 2 on its way.
+// The other part: while tile t is scanned, tile t + 1 is prepared, tile t - 1 finished, tile t + 2 on its way. A warp
+// has four channels, a lane a token.
 template <class T>
 __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const DeviceRun& run, int n_channels) {
-    const int n_threads = n_channels * kLanes, thread = threadIdx.x - n_threads;
-    // A warp has eight channels of four tokens: so its writes hit all banks.
-    const int warp = thread / 32, groups = n_channels / 8;
-    const int token0 = warp / groups * 4 + thread % 32 / 8, local = warp % groups * 8 + thread % 8;
-    const int channel = blockIdx.x * n_channels + local;
-    const bool real = channel < a.d_inner;
-    const float D = real ? a.D[channel] : 0.0f, bias = real && a.dt_bias != nullptr ? a.dt_bias[channel] : 0.0f;
+    const int n_threads = n_channels * kPreparers, thread = threadIdx.x - n_channels * kLanes, lane = thread % 32;
+    const int local = thread / 32 * 4, channel = blockIdx.x * n_channels + local;
+    float D[4], bias[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const bool real = channel + i < a.d_inner;
+        D[i] = real ? a.D[channel + i] : 0.0f;
+        bias[i] = real && a.dt_bias != nullptr ? a.dt_bias[channel + i] : 0.0f;
+    }
     RawTile<T> raw;
     T u[2][4], z[2][4];  // of the tile that is scanned, and of the one before it
-    raw.load(a, run, 0, token0, channel, thread, n_threads);
+    raw.load(a, run, 0, channel, thread, n_threads);
     int which = 0;
     for (int tile = 0; tile < run.n_rows + 2 * kTileTokens; tile += kTileTokens, which ^= 1) {
         const Shared s(dynamic_shared<float>(), n_channels, which);
-        const int finished = tile - 2 * kTileTokens;
-        if (finished >= 0) {
+        const int finished = tile - 2 * kTileTokens + lane;
+        if (tile >= 2 * kTileTokens && finished < run.n_rows && channel < a.d_inner) {
+            float y[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int t = token0 + 8 * i;
-                if (finished + t >= run.n_rows || !real) continue;
-                const float y = fmaf(D, to_float(u[1][i]), s.y[local * kPad + t]) * silu(to_float(z[1][i]));
-                static_cast<T*>(a.y)[(run.first_row + finished + t) * a.y_stride + channel] = from_float<T>(y);
+                y[i] = fmaf(D[i], to_float(u[1][i]), s.y[(local + i) * kPad + lane]) * silu(to_float(z[1][i]));
+            }
+            T* to = static_cast<T*>(a.y) + (run.first_row + finished) * a.y_stride + channel;
+            if (a.vectors) {
+                store_four(to, y);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    if (channel + i < a.d_inner) to[i] = from_float<T>(y[i]);
+                }
             }
         }
+#pragma unroll
+        for (int i = 0; i < 4; i++) u[1][i] = u[0][i], z[1][i] = z[0][i];
         if (tile < run.n_rows) {
-            raw.store(s, token0, local, bias, thread, n_threads);
+            raw.store(s, local, bias, thread, n_threads);
 #pragma unroll
-            for (int i = 0; i < 4; i++) u[1][i] = u[0][i], z[1][i] = z[0][i], u[0][i] = raw.u[i], z[0][i] = raw.z[i];
-            raw.load(a, run, tile + kTileTokens, token0, channel, thread, n_threads);
-        } else {
-#pragma unroll
-            for (int i = 0; i < 4; i++) u[1][i] = u[0][i], z[1][i] = z[0][i];
+            for (int i = 0; i < 4; i++) u[0][i] = raw.u[i], z[0][i] = raw.z[i];
+            raw.load(a, run, tile + kTileTokens, channel, thread, n_threads);
         }
         if (tile < run.n_rows + kTileTokens) __syncthreads();
     }
 }
 
-// So few registers that two blocks of 24 channels fit a multiprocessor.
+// So few registers that the largest block fits.
 template <class T>
-__global__ void __maxnreg__(80) scan16_kernel(const __grid_constant__ ScanArgs a, int n_channels) {
+__global__ void __maxnreg__(128) scan16_kernel(const __grid_constant__ ScanArgs a, int n_channels) {
     grid_dependents();
     grid_wait();
     const DeviceRun run = a.runs[blockIdx.y];
@@ -247,12 +280,13 @@ void scan_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, c
                   const float* dt_bias, const ScanWeights& w, PlaneState state, View y) {
     ScanArgs a = scan_args(tables, in, dt, w, state, y);
     a.dt_bias = dt_bias;
+    a.vectors = in_fours(in, a) && four_aligned(in.u) && four_aligned(in.z) && four_aligned(dt) && four_aligned(y);
     with_type(in.u.type, [&](auto t) {
         using T = decltype(t);
         if (a.d_state == 16) {
             const int n = channels_of(gpu, a.d_inner, step.n_runs);
             const dim3 grid((a.d_inner + n - 1) / n, step.n_runs);
-            return launch(gpu, grid, dim3(2 * n * kLanes), shared_bytes(n), scan16_kernel<T>, a, n);
+            return launch(gpu, grid, dim3(n * (kLanes + kPreparers)), shared_bytes(n), scan16_kernel<T>, a, n);
         }
         const dim3 grid((a.d_inner + 3) / 4, step.n_runs);
         a.d_state <= 32 ? launch(gpu, grid, dim3(128), 0, scan_any_kernel<T, 1>, a)

@@ -1,6 +1,7 @@
-// The selective scan of a few rows (decode): eight lanes a channel share its states; every token's state is read from
-// one plane and written to the next. They also share the channel's row of W_dt, where dt is not given: what is constant
-// is loaded before the kernel waits for the one before it.
+// The selective scan of a few rows (decode): four lanes a channel have four of its 16 states each (of another number of
+// states eight lanes take turns); every token's state is read from one plane and written to the next. They also share
+// the channel's row of W_dt, where dt is not given: what is constant is loaded before the kernel waits for the one
+// before it.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/planes.cuh"
@@ -10,9 +11,10 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int kThreads = 128, kLanes = 8, kChannels = kThreads / kLanes;
+constexpr int kThreads = 128;
 
 // dt before the softplus as a product has left it.
+template <int kLanes>
 struct GivenDt {
     __device__ __forceinline__ GivenDt(const ScanArgs&, int, int) {}
     __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int channel) const {
@@ -20,10 +22,10 @@ struct GivenDt {
     }
 };
 
-// dt = W_dt dt_raw + bias: a lane takes every eighth group of eight columns; the first three are kept.
-template <class W>
+// dt = W_dt dt_raw + bias: a lane takes groups of eight columns, every kLanes-th; those of the first 192 are kept.
+template <class W, int kLanes>
 struct ProjectedDt {
-    static constexpr int kKept = 3;
+    static constexpr int kKept = 24 / kLanes;
     uint4 kept[kKept];
     const W* w;
     float bias;
@@ -64,7 +66,8 @@ struct ProjectedDt {
 template <class T, class Dt>
 __global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_constant__ ScanArgs a) {
     grid_dependents();
-    const int lane = threadIdx.x % kLanes, c = blockIdx.x * kChannels + threadIdx.x / kLanes;
+    constexpr int kLanes = 8;
+    const int lane = threadIdx.x % kLanes, c = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
     const int channel = min(c, a.d_inner - 1);  // lanes beyond the end only take part in the sums
     const Dt dt_of(a, channel, lane);
     const float* A = a.A + channel * a.d_state;
@@ -98,18 +101,63 @@ __global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_cons
     }
 }
 
+// 16 states, four a lane.
 template <class T, class Dt>
-void launch_scan(const Gpu& gpu, const StepShape& step, const ScanArgs& a) {
-    const dim3 grid((a.d_inner + kChannels - 1) / kChannels, step.n_runs);
-    launch(gpu, grid, dim3(kThreads), 0, scan_decode_kernel<T, Dt>, a);
+__global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_constant__ ScanArgs a) {
+    grid_dependents();
+    constexpr int kLanes = 4;
+    const int lane = threadIdx.x % kLanes, c = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
+    const int channel = min(c, a.d_inner - 1), own = channel * 16 + lane * 4;
+    const Dt dt_of(a, channel, lane);
+    const float D = a.D[channel];
+    const auto A = *reinterpret_cast<const float4*>(a.A + own);
+    grid_wait();
+    const DeviceRun run = a.runs[blockIdx.y];
+    for (int t = 0; t < run.n_rows; t++) {
+        const int64_t row = run.first_row + t;
+        const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
+        const float z = to_float(static_cast<const T*>(a.z)[row * a.z_stride + channel]);
+        const T* bc = static_cast<const T*>(a.dbc) + row * a.dbc_stride + a.dt_rank + lane * 4;
+        T B[4], C[4];
+        load_four(bc, B);
+        load_four(bc + 16, C);
+        auto s = *reinterpret_cast<const float4*>(plane_after(a.state, run.slot, run.position + t - 1) + own);
+        const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
+        s.x = fmaf(exp2_fast(rate * A.x), s.x, input * to_float(B[0]));
+        s.y = fmaf(exp2_fast(rate * A.y), s.y, input * to_float(B[1]));
+        s.z = fmaf(exp2_fast(rate * A.z), s.z, input * to_float(B[2]));
+        s.w = fmaf(exp2_fast(rate * A.w), s.w, input * to_float(B[3]));
+        float y = fmaf(to_float(C[3]), s.w, fmaf(to_float(C[2]), s.z, fmaf(to_float(C[1]), s.y, to_float(C[0]) * s.x)));
+        if (c < a.d_inner) {
+            *reinterpret_cast<float4*>(plane_after(a.state, run.slot, run.position + t) + own) = s;
+        }
+        y += __shfl_xor_sync(0xffffffffu, y, 1);
+        y += __shfl_xor_sync(0xffffffffu, y, 2);
+        if (lane == 0 && c < a.d_inner) {
+            static_cast<T*>(a.y)[row * a.y_stride + channel] = from_float<T>(fmaf(D, u, y) * silu(z));
+        }
+    }
 }
+
+template <class T, template <int> class Dt>
+void launch_scan(const Gpu& gpu, const StepShape& step, const Scan& in, const ScanArgs& a) {
+    const bool fours = in_fours(in, a);
+    const int channels = kThreads / (fours ? 4 : 8);
+    const dim3 grid((a.d_inner + channels - 1) / channels, step.n_runs);
+    launch(gpu, grid, dim3(kThreads), 0, fours ? scan16_decode_kernel<T, Dt<4>> : scan_decode_kernel<T, Dt<8>>, a);
+}
+
+template <int kLanes>
+using Bf16Dt = ProjectedDt<bfloat, kLanes>;
+template <int kLanes>
+using F16Dt = ProjectedDt<half, kLanes>;
 
 }  // namespace
 
 void scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
                  const ScanWeights& w, PlaneState state, View y) {
     const ScanArgs a = scan_args(tables, in, dt, w, state, y);
-    with_type(in.u.type, [&](auto t) { launch_scan<decltype(t), GivenDt>(gpu, step, a); });
+    with_type(in.u.type, [&](auto t) { launch_scan<decltype(t), GivenDt>(gpu, step, in, a); });
 }
 
 void dt_scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, const ScanWeights& w,
@@ -117,8 +165,8 @@ void dt_scan_decode(const Gpu& gpu, const StepShape& step, const Tables& tables,
     ScanArgs a = scan_args(tables, in, View(), w, state, y);
     a.dt_weight = w.dt_proj.parts.front().data;
     a.dt_bias = w.dt_proj.bias;
-    w.dt_proj.parts.front().type == DType::kBF16 ? launch_scan<bfloat, ProjectedDt<bfloat>>(gpu, step, a)
-                                                 : launch_scan<bfloat, ProjectedDt<half>>(gpu, step, a);
+    w.dt_proj.parts.front().type == DType::kBF16 ? launch_scan<bfloat, Bf16Dt>(gpu, step, in, a)
+                                                 : launch_scan<bfloat, F16Dt>(gpu, step, in, a);
 }
 
 }  // namespace samba::cuda
