@@ -22,18 +22,6 @@ ModelFile open_model(const EngineOptions& options) {
     return random_model(config, options.preset_type, options.preset_seed, &tokenizer_from);
 }
 
-// What the CUDA backend was seen to fail on, or not yet seen to do right (docs/kernels.md, known faults).
-void check_proven_on(const Backend& backend, const Config& config) {
-    if (!backend.name().starts_with("cuda")) return;
-    for (const BlockConfig& b : config.blocks) {
-        if (is_decayed(b.mixer) || b.mixer == Mixer::kMega || b.conv_width > 0) {
-            throw Error(
-                "this model's mixers (short convolutions, GLA, retention or Mega-S6) are not proven on GPUs "
-                "yet; run it with --device cpu");
-        }
-    }
-}
-
 }  // namespace
 
 Engine::Engine(const EngineOptions& options) {
@@ -53,7 +41,6 @@ Engine::Engine(const EngineOptions& options) {
     }
 
     backend_ = open_device(options.device, {options.threads, options.run_ahead, f32_file}, fallback_reason_);
-    check_proven_on(*backend_, config());
     Samba::Options model{.n_slots = options.n_slots,
                          .n_planes = options.n_planes,
                          .ring_type = ring_type_,

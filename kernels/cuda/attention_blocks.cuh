@@ -1,5 +1,5 @@
-// What the kernels of decode attention share: how a ring is cut into blocks, which keys a query sees, and the sums of
-// the blocks made one by the last of them to end (attention_decode.cu).
+// What the kernels of decode attention share: how a ring is cut into blocks, which keys a query sees, and where a block
+// puts its sums for attention_combine.cu.
 #pragma once
 #include <algorithm>
 #include <climits>
@@ -8,8 +8,6 @@
 #include "kernels/cuda/launch.cuh"
 
 namespace samba::cuda::decode {
-
-inline constexpr int kMaxSplits = 64;
 
 // A ring cut into blocks of so many rows, and those shared by the splits.
 struct Cut {
@@ -32,11 +30,6 @@ struct Args {
     float scale;
     float* partial;  // (rows, n_heads, splits, head_dim): sums
     float2* stats;   // (rows, n_heads, splits): maximum, sum of weights
-    int* done;       // (runs, kv heads): blocks that have ended; zero between launches
-    void* y;
-    int64_t y_stride;
-    DType y_type;
-    bool round_f16, round_bf16;  // of results kept in f32
 };
 
 // Which positions the ring's rows hold once the run's rows are in it, and who sees them.
@@ -102,87 +95,6 @@ __device__ __forceinline__ void load_rows(const Args& a, const DeviceRun& run, c
 __device__ __forceinline__ int64_t partial_of(const Args& a, const DeviceRun& run, int kv_head, int query) {
     const int64_t row = run.first_row - a.first_row + query / a.group;
     return (row * a.n_heads + kv_head * a.group + query % a.group) * gridDim.x;
-}
-
-struct CombineShared {
-    float weights[kCoreQueries][kMaxSplits];
-};
-constexpr size_t combine_bytes(int head_dim, int n_warps) {
-    return sizeof(float) * static_cast<size_t>(n_warps * kCoreQueries * head_dim);
-}
-
-// y of a run's queries of one kv head from the splits, in an order that depends on their number alone; by all threads
-// of the last block: a warp adds up every kWarps-th split. sums (kWarps, kCoreQueries, head_dim): room in shared
-// memory.
-template <int kWarps>
-__device__ void combine(const Args& a, const DeviceRun& run, int kv_head, int n_queries, int n_splits,
-                        CombineShared& shared, float* sums) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, head_dim = a.head_dim;
-    for (int chunk = 0; chunk < n_queries; chunk += kCoreQueries) {
-        const int n = min(kCoreQueries, n_queries - chunk);
-        __syncthreads();
-#pragma unroll 1
-        for (int q = warp; q < n; q += kWarps) {
-            const float2* from = a.stats + partial_of(a, run, kv_head, chunk + q);
-            const float2 none = make_float2(kNoKey, 0.0f);
-            const float2 s0 = lane < n_splits ? __ldcg(from + lane) : none,
-                         s1 = lane + 32 < n_splits ? __ldcg(from + lane + 32) : none;
-            const float max = warp_max(fmaxf(s0.x, s1.x));
-            const float w0 = s0.x == kNoKey ? 0.0f : exp2_fast(s0.x - max),
-                        w1 = s1.x == kNoKey ? 0.0f : exp2_fast(s1.x - max);
-            const float total = warp_sum(w0 * s0.y + w1 * s1.y), scale = total > 0 ? 1.0f / total : 0.0f;
-            shared.weights[q][lane] = w0 * scale, shared.weights[q][lane + 32] = w1 * scale;
-        }
-        __syncthreads();
-        const int columns = head_dim / 4;
-#pragma unroll 2
-        for (int i = lane; i < n * columns; i += 32) {
-            const int q = i / columns, column = i % columns;
-            const auto* from =
-                reinterpret_cast<const float4*>(a.partial + partial_of(a, run, kv_head, chunk + q) * head_dim) + column;
-            float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll
-            for (int j = 0; j < kMaxSplits / kWarps; j++) {  // without a loop: all loads are under way at once
-                const int s = warp + kWarps * j;
-                if (s >= n_splits) continue;
-                const float4 v = __ldcg(from + s * columns);
-                const float w = shared.weights[q][s];
-                sum.x = fmaf(w, v.x, sum.x), sum.y = fmaf(w, v.y, sum.y);
-                sum.z = fmaf(w, v.z, sum.z), sum.w = fmaf(w, v.w, sum.w);
-            }
-            *reinterpret_cast<float4*>(sums + warp * kCoreQueries * head_dim + 4 * i) = sum;
-        }
-        __syncthreads();
-        for (int i = threadIdx.x; i < n * head_dim; i += kWarps * 32) {
-            const int q = i / head_dim, d = i % head_dim, query = chunk + q;
-            float v = 0;
-#pragma unroll
-            for (int way = 0; way < kWarps; way++) v += sums[way * kCoreQueries * head_dim + i];
-            if (a.round_f16) v = to_float(from_float<half>(v));
-            if (a.round_bf16) v = to_float(from_float<bfloat>(v));
-            const int64_t row = run.first_row + query / a.group;
-            const int head = kv_head * a.group + query % a.group;
-            store_as(a.y_type, a.y, row * a.y_stride + head * head_dim + d, v);
-        }
-    }
-}
-
-// The last block of a run and kv head combines them all.
-template <int kWarps>
-__device__ void finish(const Args& a, const DeviceRun& run, int kv_head, int n_queries) {
-    __shared__ CombineShared shared;
-    __shared__ bool is_last;
-    __threadfence();
-    __syncthreads();
-    int* done = a.done + blockIdx.z * gridDim.y + blockIdx.y;
-    if (threadIdx.x == 0) {
-        is_last = atomicAdd(done, 1) == static_cast<int>(gridDim.x) - 1;
-        if (is_last) *done = 0;
-    }
-    __syncthreads();
-    if (!is_last) return;
-    __threadfence();
-    combine<kWarps>(a, run, kv_head, n_queries, gridDim.x, shared, dynamic_shared<float>());
 }
 
 }  // namespace samba::cuda::decode

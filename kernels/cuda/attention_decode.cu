@@ -1,6 +1,6 @@
 // Decode attention: a block takes 64 or 128 rows of a slot's ring (a few times that where the ring is long) for one kv
-// head and all queries that read it, and appends the run's own rows that lie there. The last block of a run and kv head
-// to end combines the blocks' sums, in a fixed order; a block without a visible key counts for nothing.
+// head and all queries that read it, and appends the run's own rows that lie there. A second kernel combines the
+// blocks' sums (attention_combine.cu); a block without a visible key counts for nothing.
 #include <algorithm>
 #include <type_traits>
 
@@ -65,7 +65,6 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
             if (threadIdx.x == 0) a.stats[at] = make_float2(s.max[q], s.sum[q]);
         }
     }
-    finish<kCoreThreads / 32>(a, run, kv_head, n_queries);
 }
 
 // Sixteen queries, a block of keys and values in shared memory, the weights that they make, and what the warps tell
@@ -302,7 +301,6 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
             }
         }
     }
-    finish<TensorShared<S, kDim>::kWarps>(a, run, kv_head, n_queries);
 }
 
 }  // namespace
@@ -316,12 +314,16 @@ int64_t decode_partial_values(int64_t ring_rows, int n_heads, int head_dim) {
 }
 
 void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& group, const Qkv& in, const Ring& ring,
-                      View y, float* partial, int* done) {
+                      View y, float* partial) {
     const int head_dim = ring.head_dim, n_heads = static_cast<int>(in.q.cols) / head_dim;
     const bool vectors = in.q.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.q.data) % 16 == 0;
     const bool tensor = vectors && in.q.type != DType::kF32 && (head_dim == 64 || head_dim == 128 || head_dim == 256);
     const Cut cut(ring.n_rows, tensor ? tensor_keys(head_dim) : kKeyBlock);
-    const bool f32 = y.type == DType::kF32;
+    const AttentionSums sums{
+        partial,         reinterpret_cast<float2*>(partial + int64_t{group.n_rows} * n_heads * cut.splits * head_dim),
+        group.first_row, group.n_rows,
+        n_heads,         head_dim,
+        cut.splits};
     with_ring(ring.type, [&](auto format) {
         using R = decltype(format);
         using S = AttentionShared<typename R::Value>;
@@ -329,50 +331,40 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
             using Q = decltype(t);
             using Own = std::conditional_t<std::is_same_v<Q, float>, float, typename R::Value>;
             if constexpr (std::is_same_v<Q, Own>) {  // q, k and v are f32 or of the ring's own type
-                const bool one_buffer =
-                    S::bytes(head_dim, false) + sizeof(float) * kCoreQueries * (kMaxSplits + 2) > kPortableShared;
-                const Args a{
-                    tables.now + group.first_run,
-                    in.q.data,
-                    in.k.data,
-                    in.v.data,
-                    in.q.stride,
-                    ring_args(ring),
-                    n_heads,
-                    n_heads / ring.n_kv_heads,
-                    head_dim,
-                    cut.per_split,
-                    group.first_row,
-                    one_buffer,
-                    attention_scale(head_dim),
-                    partial,
-                    reinterpret_cast<float2*>(partial + int64_t{group.n_rows} * n_heads * cut.splits * head_dim),
-                    done,
-                    y.data,
-                    y.stride,
-                    y.type,
-                    f32 && (ring.type == DType::kF16 || ring.type == DType::kQ8_0),
-                    f32 && ring.type == DType::kBF16};
+                const bool one_buffer = S::bytes(head_dim, false) > kPortableShared;
+                const Args a{tables.now + group.first_run,
+                             in.q.data,
+                             in.k.data,
+                             in.v.data,
+                             in.q.stride,
+                             ring_args(ring),
+                             n_heads,
+                             n_heads / ring.n_kv_heads,
+                             head_dim,
+                             cut.per_split,
+                             group.first_row,
+                             one_buffer,
+                             attention_scale(head_dim),
+                             sums.partial,
+                             sums.stats};
                 const dim3 grid(cut.splits, ring.n_kv_heads, group.n_runs);
                 if constexpr (!std::is_same_v<Q, float>) {
                     const auto start = [&]<int kDim>(std::integral_constant<int, kDim>) {
                         using Shared = TensorShared<Q, kDim>;
-                        const size_t shared = std::max(sizeof(Shared), combine_bytes(kDim, Shared::kWarps));
-                        launch(gpu, grid, dim3(Shared::kThreads), shared, tensor_kernel<R, kDim>, a);
+                        launch(gpu, grid, dim3(Shared::kThreads), sizeof(Shared), tensor_kernel<R, kDim>, a);
                     };
                     if (tensor && head_dim == 64) return start(std::integral_constant<int, 64>());
                     if (tensor && head_dim == 128) return start(std::integral_constant<int, 128>());
                     if (tensor) return start(std::integral_constant<int, 256>());
                 }
                 const auto kernel = head_dim <= kCoreThreads ? decode_kernel<R, Q, 1> : decode_kernel<R, Q, 2>;
-                const size_t shared =
-                    std::max(S::bytes(head_dim, one_buffer), combine_bytes(head_dim, kCoreThreads / 32));
-                launch(gpu, grid, dim3(kCoreThreads), shared, kernel, a);
+                launch(gpu, grid, dim3(kCoreThreads), S::bytes(head_dim, one_buffer), kernel, a);
             } else {
                 throw Error("cuda: queries of a type that is neither f32 nor the ring's");
             }
         });
     });
+    attention_combine(gpu, sums, ring.type, y);
 }
 
 }  // namespace samba::cuda

@@ -2,6 +2,7 @@
 //
 // Decode: a thread a channel, over the run's few rows. Prefill: a thread a channel of a tile of rows; what the rows
 // before each tile held is put aside first, since those rows are overwritten.
+#include "kernels/cuda/conv.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/planes.cuh"
@@ -21,39 +22,6 @@ struct Args {
     int64_t stride;  // of u
     PlaneState state;
     float* edges;
-};
-
-// The raw values before the current one of a channel, oldest first: W - 1 of them, W known, or up to kMaxConvWidth - 1.
-template <int W>
-struct Window {
-    static constexpr int kRoom = W > 0 ? W - 1 : kMaxConvWidth - 1;
-    float v[kRoom > 0 ? kRoom : 1];
-
-    __device__ __forceinline__ void load(const float* from, int n, int64_t stride) {
-#pragma unroll
-        for (int j = 0; j < kRoom; j++) v[j] = j < n ? from[j * stride] : 0.0f;
-    }
-    __device__ __forceinline__ void store(float* to, int n) const {
-#pragma unroll
-        for (int j = 0; j < kRoom; j++) {
-            if (j < n) to[j] = v[j];
-        }
-    }
-    // silu(bias + sum of taps times values), the oldest first; `u` becomes the newest.
-    __device__ __forceinline__ float step(const float* taps, float bias, int n, float u) {
-        float sum = bias;
-#pragma unroll
-        for (int j = 0; j < kRoom; j++) {
-            if (j < n) sum = fmaf(taps[j], v[j], sum);
-        }
-        sum = fmaf(taps[n], u, sum);
-#pragma unroll
-        for (int j = 0; j < kRoom; j++) {
-            if (j + 1 < n) v[j] = v[j + 1];
-            if (j + 1 == n) v[j] = u;
-        }
-        return silu(sum);
-    }
 };
 
 // A channel's taps in registers.
@@ -76,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) conv_decode_kernel(const __grid_cons
     const int before = W > 0 ? W - 1 : a.width - 1;
     const Taps<W> taps(a, c);
     const float bias = a.bias != nullptr ? a.bias[c] : 0.0f;
-    Window<W> window;
+    ConvWindow<W> window;
     window.load(plane_after(a.state, run.slot, run.position - 1) + c * before, before, 1);
     for (int t = 0; t < run.n_rows; t++) {
         T* at = u + (run.first_row + t) * a.stride + c;
@@ -115,7 +83,7 @@ __global__ void __launch_bounds__(kThreads) conv_prefill_kernel(const __grid_con
     const int before = W > 0 ? W - 1 : a.width - 1;
     const Taps<W> taps(a, c);
     const float bias = a.bias != nullptr ? a.bias[c] : 0.0f;
-    Window<W> window;
+    ConvWindow<W> window;
     window.load(a.edges + static_cast<int64_t>(blockIdx.y) * before * a.channels + c, before, a.channels);
     const int end = min(tile.first + kTileRows, run.n_rows);
     constexpr int kAhead = 16;

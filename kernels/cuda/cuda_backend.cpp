@@ -71,12 +71,11 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
     stream_ = Stream(stream);
-    gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, major_ >= 9};
+    gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, major_ >= 9, 0};
+    gpu_.max_cluster = largest_cluster(gpu_);
     blas_ = std::make_unique<Blas>();
     blas_workspace_ = device_memory(Blas::kWorkspace, Use::kWorkspace);
     turns_memory_ = device_memory(kMaxTurns * sizeof(uint64_t), Use::kWorkspace);
-    counters_ = device_memory(kAttentionCounters * sizeof(int), Use::kWorkspace);
-    zero(counters_.as<>(), counters_.bytes);
     prepare({.max_rows = 64, .n_slots = 1});
 }
 
@@ -177,11 +176,12 @@ void CudaBackend::prepare(const Limits& limits) {
     work(3, kLogitRows * d_model * sizeof(float));
     work(kInput, std::min(rows * cols * sizeof(float), kPiece));
     work(kOutput, std::min(rows * cols * sizeof(float), kPiece));
+    work(kPrepared, prepared_bytes(limits.max_cols));
     // Attention's partial sums of at least one run of 8 rows; n_heads * head_dim is no wider than an activation.
     const size_t run =
-        kMatvecRows * cols * sizeof(float) * 5 / 4 * static_cast<size_t>(decode_splits(limits.max_ring_rows));
+        kRunRows * cols * sizeof(float) * 5 / 4 * static_cast<size_t>(decode_splits(limits.max_ring_rows));
     work(kPartial, std::max(run, std::min(run * static_cast<size_t>(limits.n_slots), size_t{64} << 20)));
-    const int decode_rows = kMatvecRows * limits.n_slots, n_rows = std::max({limits.max_rows, decode_rows, kLogitRows});
+    const int decode_rows = kRunRows * limits.n_slots, n_rows = std::max({limits.max_rows, decode_rows, kLogitRows});
     const int n_runs = std::max(limits.n_slots, kLogitRows), n_tiles = limits.max_rows / kTileRows + n_runs;
     work(kEdges, static_cast<size_t>(n_tiles) * 3 * cols / 2 * sizeof(float));
     reserve_tables(n_runs, n_rows, n_tiles);

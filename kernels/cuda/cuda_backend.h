@@ -47,6 +47,8 @@ class CudaBackend final : public Backend {
 
     void embed(const Step& s, const Weight& table, std::span<RopeTable* const> ropes, View x) override;
     void norm_matmul(const Step& s, View x, const Norm& norm, const Weight& w, View y) override;
+    void conv_matmul(const Step& s, View u, const Conv& conv, const Weight& x_proj, PlaneState state,
+                     View dbc) override;
     void dt_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y) override;
     void norm_qkv_rope(const Step& s, View x, const Norm& norm, const QkvWeights& w, const RopeTable* rope,
                        DType ring_type, Qkv out) override;
@@ -80,7 +82,7 @@ class CudaBackend final : public Backend {
     DeviceMemory device_memory(size_t bytes, Use use);
     std::string memory_message(size_t bytes, Use use) const;
     // Work memory of an id (those of Backend::scratch, and the ones below); grows outside of captures only.
-    enum WorkId { kInput = 4, kOutput, kWeights, kPartial, kEdges, kWorkIds };
+    enum WorkId { kInput = 4, kOutput, kWeights, kPartial, kEdges, kPrepared, kWorkIds };
     char* work(int id, size_t bytes);
 
     // ---- weights
@@ -142,7 +144,7 @@ class CudaBackend final : public Backend {
     bool capturing_ = false;
 
     Limits limits_;
-    DeviceMemory tables_memory_, slots_memory_, turns_memory_, counters_;
+    DeviceMemory tables_memory_, slots_memory_, turns_memory_;
     int max_runs_ = 0, max_tiles_ = 0, max_table_rows_ = 0;
     size_t tokens_offset_ = 0, table_bytes_ = 0;
     Tables tables_;

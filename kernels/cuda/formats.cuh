@@ -33,6 +33,14 @@ __device__ __forceinline__ Pairs bytes_to_bf16(uint32_t low, uint32_t high) {
 // Eight nibbles: 128 + q in bf16 is 0x4300 | q.
 __device__ __forceinline__ uint32_t nibble_pair(uint32_t word, int j) { return (word >> (4 * j)) & 0x000f000fu; }
 
+// As bytes: values 0, 4, 1, 5 and 2, 6, 3, 7.
+__device__ __forceinline__ uint2 nibbles(uint32_t word) {
+    return make_uint2(word & 0x0f0f0f0fu, (word >> 4) & 0x0f0f0f0fu);
+}
+__device__ __forceinline__ uint32_t moved(uint32_t bits, int from, int to) {
+    return from >= to ? bits >> (from - to) : bits << (to - from);
+}
+
 __device__ __forceinline__ uint32_t pick(const uint4& v, int i) {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
@@ -68,11 +76,17 @@ struct FromShared {
     }
 };
 
-// Each format has fetch(raw, quants, scales, lane, f), which calls f for the kPieces pieces of a lane's share.
+// Each format has
+//   fetch(raw, quants, scales, lane, f): calls f for the kPieces pieces of a lane's share;
+//   pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16, their offset subtracted;
+//   words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that digit i of kOrder names;
+//   scale, min: of a block (with kSplit of its first or second 16 columns); they are block_scale x group_scale, and
+//   for the products the minima as bf16 pairs (two_mins) x group_min.
 struct Q8_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ8_0);
     static constexpr int kBlocks = 4, kPieces = 5;
-    static constexpr bool kMins = false, kSplit = false;
+    static constexpr bool kMins = false, kSplit = false, kUnsigned = false;
+    static constexpr int kOffset = 0, kOrder = 0x75643120;
     struct Raw {
         uint4 q[4], s;
     };
@@ -86,16 +100,24 @@ struct Q8_0 {
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         return upper ? bytes_to_bf16(r.q[b].z, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].y);
     }
+    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+        return upper ? make_uint2(r.q[b].z, r.q[b].w) : make_uint2(r.q[b].x, r.q[b].y);
+    }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
         const float2 d = floats_of_f16(pick(r.s, b));
         return upper ? d.y : d.x;
     }
+    static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
+        return scale(r, b, 0, upper);
+    }
+    static __device__ __forceinline__ float group_scale(const Raw&, int) { return 1.0f; }
 };
 
 struct Q4_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_0);
     static constexpr int kBlocks = 4, kPieces = 3;
-    static constexpr bool kMins = false, kSplit = false;
+    static constexpr bool kMins = false, kSplit = false, kUnsigned = true;
+    static constexpr int kOffset = 8, kOrder = 0x73625140;
     struct Raw {
         uint4 q[2], s;
     };
@@ -113,10 +135,17 @@ struct Q4_0 {
         for (int j = 0; j < 4; j++) p.w[j] = subtract_bf16(nibble_pair(word, j) | 0x43004300u, 136.0f);
         return p;
     }
+    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+        return nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
+    }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
         const float2 d = floats_of_f16(pick(r.s, b));
         return upper ? d.y : d.x;
     }
+    static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
+        return scale(r, b, 0, upper);
+    }
+    static __device__ __forceinline__ float group_scale(const Raw&, int) { return 1.0f; }
 };
 
 // The 6-bit scales and mins of a row, four to a word: blocks 0-3, 4-7.
@@ -131,15 +160,20 @@ __device__ __forceinline__ KScales unpack_scales(const uint4& s) {
     k.min[1] = ((s.w >> 4) & 0x0f0f0f0fu) | ((s.z >> 2) & 0x30303030u);
     return k;
 }
-__device__ __forceinline__ float byte_of(const uint32_t (&w)[2], int b) {
-    const uint32_t selector = 0x7650u | static_cast<uint32_t>(b & 3);  // 2^23 + the byte
-    return __uint_as_float(__byte_perm(w[b / 4], 0x4b000000u, selector)) - 8388608.0f;
+__device__ __forceinline__ int byte_of(const uint32_t (&w)[2], int b) {
+    return static_cast<int>(__byte_perm(w[b / 4], 0, 0x4440u | static_cast<uint32_t>(b & 3)));
+}
+
+// Of blocks 2t and 2t + 1, in the halves of a word, as bf16.
+__device__ __forceinline__ uint32_t two_bytes(const uint32_t (&w)[2], int t) {
+    return subtract_bf16(__byte_perm(t < 2 ? w[0] : w[1], 0x43434343u, t & 1 ? 0x4342u : 0x4140u), 128.0f);
 }
 
 struct Q4_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_K);
     static constexpr int kBlocks = 8, kPieces = 6;
-    static constexpr bool kMins = true, kSplit = false;
+    static constexpr bool kMins = true, kSplit = false, kUnsigned = true;
+    static constexpr int kOffset = 0, kOrder = 0x73625140;
     struct Raw {
         uint4 q[4], s[2];
     };
@@ -158,18 +192,30 @@ struct Q4_K {
         for (int j = 0; j < 4; j++) p.w[j] = subtract_bf16(nibble_pair(word, j) | 0x43004300u, 128.0f);
         return p;
     }
+    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+        return nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
+    }
+    static __device__ __forceinline__ int block_scale(const Raw& r, int b, int, int upper) {
+        return byte_of(unpack_scales(r.s[upper]).scale, b);
+    }
+    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) { return low_f16(r.s[upper].x); }
+    static __device__ __forceinline__ float group_min(const Raw& r, int upper) { return high_f16(r.s[upper].x); }
+    static __device__ __forceinline__ uint32_t two_mins(const Raw& r, int t, int upper) {
+        return two_bytes(unpack_scales(r.s[upper]).min, t);
+    }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
-        return low_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).scale, b);
+        return group_scale(r, upper) * static_cast<float>(block_scale(r, b, 0, upper));
     }
     static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
-        return high_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).min, b);
+        return group_min(r, upper) * static_cast<float>(byte_of(unpack_scales(r.s[upper]).min, b));
     }
 };
 
 struct Q5_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ5_K);
     static constexpr int kBlocks = 8, kPieces = 7;
-    static constexpr bool kMins = true, kSplit = false;
+    static constexpr bool kMins = true, kSplit = false, kUnsigned = true;
+    static constexpr int kOffset = 0, kOrder = 0x73625140;
     struct Raw {
         uint4 q[4], high, s[2];
     };
@@ -193,18 +239,35 @@ struct Q5_K {
         }
         return p;
     }
+    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+        uint2 w = nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
+        const uint32_t bits = pick(r.high, 2 * upper + b / 4);
+        const int at = 4 * (b & 3);
+        w.x |= (moved(bits, at, 4) & 0x00100010u) | (moved(bits, at + 2, 12) & 0x10001000u);
+        w.y |= (moved(bits, at + 1, 4) & 0x00100010u) | (moved(bits, at + 3, 12) & 0x10001000u);
+        return w;
+    }
+    static __device__ __forceinline__ int block_scale(const Raw& r, int b, int, int upper) {
+        return byte_of(unpack_scales(r.s[upper]).scale, b);
+    }
+    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) { return low_f16(r.s[upper].x); }
+    static __device__ __forceinline__ float group_min(const Raw& r, int upper) { return high_f16(r.s[upper].x); }
+    static __device__ __forceinline__ uint32_t two_mins(const Raw& r, int t, int upper) {
+        return two_bytes(unpack_scales(r.s[upper]).min, t);
+    }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
-        return low_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).scale, b);
+        return group_scale(r, upper) * static_cast<float>(block_scale(r, b, 0, upper));
     }
     static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
-        return high_f16(r.s[upper].x) * byte_of(unpack_scales(r.s[upper]).min, b);
+        return group_min(r, upper) * static_cast<float>(byte_of(unpack_scales(r.s[upper]).min, b));
     }
 };
 
 struct Q6_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ6_K);
     static constexpr int kBlocks = 8, kPieces = 9;
-    static constexpr bool kMins = false, kSplit = true;
+    static constexpr bool kMins = false, kSplit = true, kUnsigned = true;
+    static constexpr int kOffset = 32, kOrder = 0x76543210;
     struct Raw {
         uint4 q[4], high[2], s[2];
         uint32_t d;
@@ -232,12 +295,25 @@ struct Q6_K {
         }
         return p;
     }
-    // Of the block's first or second 16 columns.
-    static __device__ __forceinline__ float scale(const Raw& r, int b, int second, int upper) {
+    // The first 16 columns' bytes, the second's.
+    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+        uint2 w = nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
+        const uint32_t bits = pick(r.high[upper], b / 2);
+        const int at = 8 * (b & 1);
+        w.x |= (moved(bits, at, 4) & 0x00300030u) | (moved(bits, at + 4, 12) & 0x30003000u);
+        w.y |= (moved(bits, at + 2, 4) & 0x00300030u) | (moved(bits, at + 6, 12) & 0x30003000u);
+        return make_uint2(__byte_perm(w.x, w.y, 0x6420u), __byte_perm(w.x, w.y, 0x7531u));
+    }
+    // Of the block's first or second 16 columns: a signed byte.
+    static __device__ __forceinline__ int block_scale(const Raw& r, int b, int second, int upper) {
         const int i = 2 * b + second;
-        const auto word = static_cast<int32_t>(pick(r.s[upper], i / 4));
-        const float s = static_cast<float>((word << (24 - 8 * (i & 3))) >> 24);
-        return (upper ? high_f16(r.d) : low_f16(r.d)) * s;
+        return static_cast<int>(pick(r.s[upper], i / 4) << (24 - 8 * (i & 3))) >> 24;
+    }
+    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) {
+        return upper ? high_f16(r.d) : low_f16(r.d);
+    }
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int second, int upper) {
+        return group_scale(r, upper) * static_cast<float>(block_scale(r, b, second, upper));
     }
 };
 

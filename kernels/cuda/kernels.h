@@ -31,9 +31,10 @@ void check_kernels();
 // ---- norm.cu
 void rmsnorm(const Gpu& gpu, View x, const float* weight, float eps, View y);
 
-// ---- matvec_*.cu, matvec_f32.cu: y (+)= W x (+ bias) for at most 8 rows
-inline constexpr int kMatvecRows = 8;
-struct RowList8 {
+// ---- matvec_*.cu: y (+)= W x (+ bias) for at most 16 rows; matvec_f32.cu: for at most 8
+inline constexpr int kMatvecRows = 16, kMatvecF32Rows = 8;
+inline constexpr int kRunRows = 8;  // of a decode step's run: memory is reserved for so many
+struct FewRowList {
     int32_t row[kMatvecRows];
 };
 // A product and what is folded into it. `norm`: x is the f32 residual stream (its rows of `rows`, where `gather`),
@@ -47,17 +48,25 @@ struct FewRows {
     const float* norm = nullptr;
     float eps = 0;
     bool gather = false;
-    RowList8 rows = {};
+    FewRowList rows = {};
     Pairing pairing = kNone;
     // kRotary: heads of `head_dim` rows; the first `rotated_rows` rows are turned in pairs (i, i + rope_half).
     int head_dim = 0, rotated_rows = 0, rope_half = 0;
     const float *cos = nullptr, *sin = nullptr;  // (rows, rope_half)
     int64_t rope_stride = 0;
+    unsigned char* workspace = nullptr;  // prepared_bytes(columns) of device memory
+
+    int n_rows() const { return static_cast<int>(gather ? y.rows : x.rows); }
 };
-// Whether activations come to shared memory; then they may be f16 too.
-inline bool stages_activations(int64_t cols, int64_t rows) {
-    constexpr int64_t kRoom = 52 << 10;
-    return cols % 8 == 0 && rows * ((cols + 63) / 64 * 64 + 32) * 2 <= kRoom;
+// Of kMatvecRows rows as bf16, or in 8 bits with their factors (below two bytes a value), and the sums of squares.
+inline size_t prepared_bytes(int64_t cols) {
+    return static_cast<size_t>(kMatvecRows * ((cols + 511) / 256 * 256) * 2 + 4096);
+}
+// Whether activations come to shared memory as bf16, where the rings of weights need their part of it; then they may be
+// f16 too. With a norm they must.
+inline bool stages_activations(const Gpu& gpu, int64_t cols, int64_t rows) {
+    const size_t room = gpu.max_shared > (200 << 10) ? 112 << 10 : 52 << 10;
+    return cols % 8 == 0 && static_cast<size_t>(rows * ((cols + 63) / 64 * 64 + 32) * 2) <= room;
 }
 void matvec_bf16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
 void matvec_f16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
@@ -91,6 +100,16 @@ void conv_silu(const Gpu& gpu, const StepShape& step, const Tables& tables, View
                float* edges);
 inline constexpr int kMaxConvWidth = 16;
 
+// ---- conv_proj.cu
+// Stage conv_matmul of a decode step of at most kConvProjRows rows in one kernel: u in bf16, convolutions of
+// kConvProjWidth taps, x_proj of one part that is not F32. False, and nothing is launched, where the device has no
+// cluster whose shared memory holds x_proj; that does not depend on the step.
+inline constexpr int kConvProjRows = 8, kConvProjWidth = 4;
+bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View u, const Conv& conv,
+               const Weight& x_proj, PlaneState state, View dbc);
+// What Gpu::max_cluster is, of a device whose other properties are known.
+int largest_cluster(const Gpu& gpu);
+
 // ---- scan.cu, scan_decode.cu
 // dt_bias: added to dt by the scan of a prefill; null where dt has it.
 void scan_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
@@ -121,7 +140,7 @@ void chunk_attention(const Gpu& gpu, const StepShape& step, const Tables& tables
 // ---- rope.cu
 void head_norm_rope(const Gpu& gpu, const QkvWeights& w, const RopeTable* rope, DType type, Qkv qkv);
 
-// ---- attention_decode.cu, attention_prefill.cu, attention_generic.cu
+// ---- attention_decode.cu, attention_combine.cu, attention_prefill.cu, attention_generic.cu
 inline constexpr int kKeyBlock = 64;
 inline constexpr int kMaxHeadDim = 256;
 inline constexpr size_t kPortableShared = 99 << 10;  // what a block may have on every supported device
@@ -131,10 +150,16 @@ int64_t decode_partial_values(int64_t ring_rows, int n_heads, int head_dim);
 struct RunGroup {  // some runs of a step, and their rows
     int first_run = 0, n_runs = 0, first_row = 0, n_rows = 0;
 };
-// done: kAttentionCounters zeros, at least one for each run and kv head of the group; zeros again afterwards.
-inline constexpr int kAttentionCounters = 1 << 16;
 void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& group, const Qkv& in, const Ring& ring,
-                      View y, float* partial, int* done);
+                      View y, float* partial);
+// y of some rows from the sums over the blocks ("splits") of a ring: a softmax over all of them.
+inline constexpr int kMaxSplits = 64;
+struct AttentionSums {
+    float* partial;  // (rows, n_heads, splits, head_dim): sums of values, weighted relative to the split's maximum
+    float2* stats;   // (rows, n_heads, splits): that maximum, in powers of two, and the sum of the weights
+    int first_row, n_rows, n_heads, head_dim, n_splits;
+};
+void attention_combine(const Gpu& gpu, const AttentionSums& sums, DType ring_type, View y);
 // Ring of f16 or bf16, q, k, v of the ring's type, head_dim 64, 128 or 256.
 void attention_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Qkv& in, const Ring& ring,
                        View y);

@@ -17,12 +17,15 @@ __device__ __forceinline__ T* dynamic_shared() {
 }
 
 inline constexpr size_t kDefaultShared = 36 << 10;  // 48 KB, less what kernels declare themselves
+inline constexpr int kPortableCluster = 8;          // blocks of a cluster that every device with clusters can launch
 
+// cluster: how many neighbouring blocks of the grid form a cluster (up to gpu.max_cluster); 0: there are none.
 template <class... P, class... A>
-void launch(const Gpu& gpu, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), const A&... args) {
+void launch_clusters(const Gpu& gpu, int cluster, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...),
+                     const A&... args) {
+    const auto* function = reinterpret_cast<const void*>(kernel);
     if (shared > kDefaultShared) {
-        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(shared)),
+        check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
               "shared memory of a kernel");
     }
     cudaLaunchConfig_t config = {};
@@ -30,12 +33,28 @@ void launch(const Gpu& gpu, dim3 grid, dim3 block, size_t shared, void (*kernel)
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = gpu.stream;
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &attribute;
-    config.numAttrs = gpu.dependent_launch ? 1 : 0;
+    cudaLaunchAttribute attributes[2] = {};
+    config.attrs = attributes;
+    if (gpu.dependent_launch) {
+        cudaLaunchAttribute& a = attributes[config.numAttrs++];
+        a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        a.val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 0) {
+        cudaLaunchAttribute& a = attributes[config.numAttrs++];
+        a.id = cudaLaunchAttributeClusterDimension;
+        a.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+        if (cluster > kPortableCluster) {
+            check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+                  "a kernel's clusters");
+        }
+    }
     check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...), "kernel launch");
+}
+
+template <class... P, class... A>
+void launch(const Gpu& gpu, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), const A&... args) {
+    launch_clusters(gpu, 0, grid, block, shared, kernel, args...);
 }
 
 }  // namespace samba::cuda

@@ -1,7 +1,7 @@
-#include "kernels/cuda/matvec.cuh"
+#include "kernels/cuda/matvec_rows.cuh"
 
 namespace samba::cuda {
 
-void matvec_f16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) { launch_matvec<F16Product>(gpu, w, p); }
+void matvec_f16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) { launch_rows<F16Product>(gpu, w, p); }
 
 }  // namespace samba::cuda

@@ -1,7 +1,7 @@
-#include "kernels/cuda/matvec.cuh"
+#include "kernels/cuda/matvec_int8.cuh"
 
 namespace samba::cuda {
 
-void matvec_q5_k(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) { launch_matvec<Product<Q5_K>>(gpu, w, p); }
+void matvec_q5_k(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) { launch_int8<Q5_K>(gpu, w, p); }
 
 }  // namespace samba::cuda

@@ -10,7 +10,8 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int kQuantMatvecRows = 32;  // up to here, quantised weights are read again for every 8 rows
+constexpr int kQuantMatvecRows = 32;         // up to here, quantised weights are read again for every 16 rows
+constexpr int64_t kQuantMatvecCols = 24576;  // a row of them in 8 bits fits every chip's shared memory
 
 bool aligned16(View v) { return v.stride % 8 == 0 && v.cols % 8 == 0 && reinterpret_cast<uintptr_t>(v.data) % 16 == 0; }
 
@@ -21,10 +22,11 @@ View rows_of(View v, int64_t first, int64_t n) { return v.slice(first, std::min(
 // ---- products
 
 void CudaBackend::few_rows(DType type, const DeviceWeight& w, FewRows p) {
-    const bool f16 = p.x.type == DType::kF16 && stages_activations(p.x.cols, p.x.rows);
+    const bool f16 = p.x.type == DType::kF16 && stages_activations(gpu_, p.x.cols, p.x.rows);
     if (type != DType::kF32 && p.norm == nullptr && ((p.x.type != DType::kBF16 && !f16) || !aligned16(p.x))) {
         p.x = converted(kInput, p.x, DType::kBF16);
     }
+    if (type != DType::kF32) p.workspace = reinterpret_cast<unsigned char*>(work(kPrepared, prepared_bytes(p.x.cols)));
     switch (type) {
         case DType::kF32:
             return matvec_f32(gpu_, w, p);
@@ -103,11 +105,16 @@ void CudaBackend::product(const Step& s, View x, const Weight& w, View y, bool a
         View out = y.columns(first, part.rows);
         const float* bias = w.bias == nullptr ? nullptr : w.bias + first;
         const bool decode_f32 = part.type == DType::kF32 && s.kind == StepKind::kDecode;
-        const int64_t few = decode_f32 ? x.rows : info(part.type).quantized ? kQuantMatvecRows : kMatvecRows;
+        const bool quantized = info(part.type).quantized;
+        const int64_t at_once = part.type == DType::kF32 ? kMatvecF32Rows : kMatvecRows;
+        const int64_t few = decode_f32                               ? x.rows
+                            : quantized && x.cols > kQuantMatvecCols ? 0
+                            : quantized                              ? kQuantMatvecRows
+                                                                     : at_once;
         if (x.rows <= few) {
-            for (int64_t row = 0; row < x.rows; row += kMatvecRows) {
+            for (int64_t row = 0; row < x.rows; row += at_once) {
                 FewRows p;
-                p.x = rows_of(x, row, kMatvecRows), p.y = rows_of(out, row, kMatvecRows);
+                p.x = rows_of(x, row, at_once), p.y = rows_of(out, row, at_once);
                 p.bias = bias, p.add = add;
                 few_rows(part.type, weight, p);
             }
@@ -204,7 +211,7 @@ void CudaBackend::attention(const Step& s, const Qkv& in, const Ring& ring, View
     // As many runs at a time as the partial sums have room for.
     const int n_heads = static_cast<int>(in.q.cols) / ring.head_dim;
     const int64_t row = decode_partial_values(ring.n_rows, n_heads, ring.head_dim);
-    float* partial = reinterpret_cast<float*>(work(kPartial, static_cast<size_t>(row * kMatvecRows) * sizeof(float)));
+    float* partial = reinterpret_cast<float*>(work(kPartial, static_cast<size_t>(row * kRunRows) * sizeof(float)));
     const auto room = static_cast<int64_t>(work_[kPartial].bytes / sizeof(float)) / row;
     RunGroup group;
     const int n_runs = static_cast<int>(s.runs.size());
@@ -213,9 +220,8 @@ void CudaBackend::attention(const Step& s, const Qkv& in, const Ring& ring, View
         if (group.n_runs == 0) group = {i, 0, run.first_row, 0};
         ++group.n_runs;
         group.n_rows += run.n_rows;
-        if (i + 1 == n_runs || group.n_rows + s.runs[static_cast<size_t>(i + 1)].n_rows > room ||
-            (group.n_runs + 1) * ring.n_kv_heads > kAttentionCounters) {
-            attention_decode(gpu_, tables_, group, in, ring, y, partial, counters_.as<int>());
+        if (i + 1 == n_runs || group.n_rows + s.runs[static_cast<size_t>(i + 1)].n_rows > room) {
+            attention_decode(gpu_, tables_, group, in, ring, y, partial);
             group = {};
         }
     }
@@ -289,7 +295,7 @@ void CudaBackend::sample(const Step& s, int first, View logits) {
     if (s.on_logprobs) {  // at the end of the step: one wait for all of its rows
         if (!logprobs_memory_) {
             void* p = nullptr;
-            const auto rows = static_cast<size_t>(std::max(limits_.max_rows, kMatvecRows * limits_.n_slots));
+            const auto rows = static_cast<size_t>(std::max(limits_.max_rows, kRunRows * limits_.n_slots));
             check(cudaHostAlloc(&p, rows * sizeof(float), cudaHostAllocDefault), "host memory for log-probabilities");
             logprobs_memory_ = HostPointer(p);
         }

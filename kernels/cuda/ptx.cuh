@@ -58,6 +58,31 @@ __device__ __forceinline__ void mma_f16(float (&c)[4], uint32_t a0, uint32_t a1,
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// d (16, 8) = a (16, 32) b (32, 8) + c, integers; b: signed bytes. A word is four bytes: a0 = a[g][4t..], a1 =
+// a[g+8][4t..], a2 = a[g][4t+16..], a3 = a[g+8][4t+16..], b.x = b[4t..][g], b.y = b[4t+16..][g]. c: the same in all
+// rows: c0 in column 2t, c1 in column 2t + 1.
+__device__ __forceinline__ void mma_s8(int (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint2 b, int c0,
+                                       int c1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%10, %11, %10, %11};"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b.x), "r"(b.y), "r"(c0), "r"(c1));
+}
+// The same with unsigned bytes in a.
+__device__ __forceinline__ void mma_u8(int (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint2 b, int c0,
+                                       int c1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%10, %11, %10, %11};"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b.x), "r"(b.y), "r"(c0), "r"(c1));
+}
+// a (16, 16) b (16, 8) + c.
+__device__ __forceinline__ void mma_u8_16(int (&d)[4], uint32_t a0, uint32_t a1, uint32_t b, int c0, int c1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %7, %8};"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a0), "r"(a1), "r"(b), "r"(c0), "r"(c1));
+}
+
 __device__ __forceinline__ uint32_t shared_address(const void* p) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
@@ -75,6 +100,69 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(shared_address(row))
                  : "memory");
+}
+
+#if __CUDA_ARCH__ >= 900
+inline constexpr bool kHasClusters = true;
+#else
+inline constexpr bool kHasClusters = false;
+#endif
+
+// Counts what other blocks of a cluster send to this one's shared memory: set up by one thread, before
+// cluster_arrive(). Unlike the cluster's barrier, which on its way makes all earlier writes visible, it waits for
+// nothing else.
+__device__ __forceinline__ void expect_bytes(uint64_t* counter, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], 1;\n"
+        "fence.mbarrier_init.release.cluster;\n"
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(counter)),
+        "r"(bytes)
+        : "memory");
+#endif
+}
+// The bytes have arrived, all of them.
+__device__ __forceinline__ void wait_for_bytes(uint64_t* counter) {
+#if __CUDA_ARCH__ >= 900
+    uint32_t arrived = 0;
+    while (arrived == 0) {
+        asm volatile(
+            "{\n.reg .pred p;\n"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0;\n"
+            "selp.u32 %0, 1, 0, p;\n}"
+            : "=r"(arrived)
+            : "r"(shared_address(counter))
+            : "memory");
+    }
+#endif
+}
+// Sends 16 bytes to where `p` (aligned to them) and `counter`, of this block's shared memory, are in block `rank`.
+__device__ __forceinline__ void send(int rank, float* p, uint64_t* counter, const float (&v)[4]) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n.reg .b32 to, count;\n"
+        "mapa.shared::cluster.u32 to, %0, %2;\n"
+        "mapa.shared::cluster.u32 count, %1, %2;\n"
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [to], {%3, %4, %5, %6}, [count];\n}" ::"r"(
+            shared_address(p)),
+        "r"(shared_address(counter)), "r"(rank), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3])
+        : "memory");
+#endif
+}
+
+// All blocks of the cluster have called cluster_arrive() when cluster_wait() returns: they run, and their counters are
+// set up. Nothing else that they wrote is meant to be read.
+__device__ __forceinline__ void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+    __syncwarp();
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
 }
 
 // Copies N bytes to shared memory in the background, or writes zeros where not valid.

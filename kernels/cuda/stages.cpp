@@ -8,7 +8,14 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int64_t kNormColumns = 3328;  // eight such rows and a ring of depth one fit the least shared memory
+// Rows of so many columns that a product may normalise: they stand in shared memory as bf16, beside the least ring and
+// the sums of all warps. All chips have room for eight rows of 3328.
+int normed_rows(const Gpu& gpu, int64_t cols) {
+    constexpr int64_t kRest = 60 << 10;
+    const int64_t row = (cols + 96) * 2;
+    if (kMatvecRows * row + kRest <= static_cast<int64_t>(gpu.max_shared)) return kMatvecRows;
+    return cols <= 3328 ? 8 : 0;
+}
 
 bool is_ring_type(DType ring, DType values) { return values == (ring == DType::kQ8_0 ? DType::kF16 : ring); }
 
@@ -16,8 +23,8 @@ bool is_ring_type(DType ring, DType values) { return values == (ring == DType::k
 
 // Whether a matvec may normalise the rows of x itself.
 bool CudaBackend::folds_norm(const Step& s, View x, int64_t n_rows, const Weight& w) const {
-    if (options_.f32_activations || s.kind != StepKind::kDecode || n_rows > kMatvecRows) return false;
-    if (x.cols % 8 != 0 || x.cols > kNormColumns || x.stride % 4 != 0 || x.type != DType::kF32) return false;
+    if (options_.f32_activations || s.kind != StepKind::kDecode || n_rows > normed_rows(gpu_, x.cols)) return false;
+    if (x.cols % 8 != 0 || x.stride % 4 != 0 || x.type != DType::kF32) return false;
     if (reinterpret_cast<uintptr_t>(x.data) % 16 != 0) return false;
     return std::none_of(w.parts.begin(), w.parts.end(), [](const Weight::Part& p) { return p.type == DType::kF32; });
 }
@@ -81,6 +88,16 @@ void CudaBackend::logits(const Step& s, View x, const Norm& norm, const Weight& 
     normed_products(x, norm, head, logits, p);
 }
 
+void CudaBackend::conv_matmul(const Step& s, View u, const Conv& conv, const Weight& x_proj, PlaneState state,
+                              View dbc) {
+    bind(s);
+    const bool few = step_.decode && step_.n_rows <= kConvProjRows;
+    const bool form = u.type == DType::kBF16 && u.cols % 8 == 0 && conv.width() == kConvProjWidth &&
+                      x_proj.parts.size() == 1 && x_proj.parts.front().type != DType::kF32;
+    if (few && form && conv_proj(gpu_, step_, tables_, u, conv, x_proj, state, dbc)) return;
+    Backend::conv_matmul(s, u, conv, x_proj, state, dbc);
+}
+
 // In a prefill the scan adds the bias: that saves a pass over dt.
 void CudaBackend::prefill_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y) {
     const View dt = scratch(1, in.u.rows, in.u.cols, DType::kF32);
@@ -97,8 +114,10 @@ void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, P
     const DType type = w.dt_proj.parts.front().type;
     const bool sixteen = type == DType::kBF16 || type == DType::kF16;
     const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;
-    if (!step_.decode || !gated || !sixteen || !aligned || w.dt_proj.parts.size() != 1 || in.u.type != DType::kBF16 ||
-        in.dt_rank % 8 != 0) {
+    // Each row would read W_dt again: of many rows the product is better made first.
+    const bool few = step_.n_rows <= 8;
+    if (!step_.decode || !few || !gated || !sixteen || !aligned || w.dt_proj.parts.size() != 1 ||
+        in.u.type != DType::kBF16 || in.dt_rank % 8 != 0) {
         return Backend::dt_scan(s, in, w, state, y);
     }
     dt_scan_decode(gpu_, step_, tables_, in, w, state, y);

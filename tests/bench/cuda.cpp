@@ -270,14 +270,22 @@ class OpBench {
         fill(be(), v);
         return v;
     }
-    // The tensors of that name of all blocks in turn: no weight stays in the cache.
-    void product(const char* what, const std::string& name, int rows) {
+    // The tensors of that name of all blocks, to be taken in turn: no weight stays in the cache.
+    std::vector<Weight> of_all_blocks(const std::string& name) {
         std::vector<Weight> weights;
         for (size_t i = 0; i < m_.file.config.blocks.size(); ++i) {
             if (const Tensor* t = m_.file.find("blk." + std::to_string(i) + "." + name)) {
                 weights.push_back(be().load(std::span(t, 1)));
             }
         }
+        return weights;
+    }
+    static double bytes_of(const Weight& w) {
+        const TypeInfo& type = info(w.parts[0].type);
+        return static_cast<double>(w.rows * w.cols) / type.block_values * type.block_bytes;
+    }
+    void product(const char* what, const std::string& name, int rows) {
+        const std::vector<Weight> weights = of_all_blocks(name);
         if (weights.empty()) return;
         const Weight& w = weights[0];
         const View x = matrix(rows, w.cols, act_), y = matrix(rows, w.rows, act_);
@@ -285,8 +293,7 @@ class OpBench {
             be().matmul(s, x, weights[static_cast<size_t>(k) % weights.size()], y);
         });
         const double values = static_cast<double>(w.rows * w.cols), r = rows;
-        const double bytes = values / info(w.parts[0].type).block_values * info(w.parts[0].type).block_bytes +
-                             2 * r * static_cast<double>(w.rows + w.cols);
+        const double bytes = bytes_of(w) + 2 * r * static_cast<double>(w.rows + w.cols);
         line((std::string(what) + " " + std::to_string(w.rows) + "x" + std::to_string(w.cols)).c_str(), t, bytes,
              2 * values * r, bandwidth_);
         buffers_.clear();
@@ -324,7 +331,17 @@ class OpBench {
         const double t = time_op(be(), kind(rows), rows, 100, repeats(rows),
                                  [&](const Step& s, int) { be().conv_silu(s, uz.columns(0, c.d_inner), conv, state); });
         line("conv_silu", t, 4.0 * rows * c.d_inner, 0, bandwidth_);
+        conv_matmul(rows, conv, state, uz.columns(0, c.d_inner));
         buffers_.clear();
+    }
+    void conv_matmul(int rows, const Conv& conv, PlaneState state, View u) {
+        const std::vector<Weight> weights = of_all_blocks("ssm_x.weight");
+        if (weights.empty()) return;
+        const View dbc = matrix(rows, weights[0].rows, act_);
+        const double t = time_op(be(), kind(rows), rows, 100, repeats(rows), [&](const Step& s, int k) {
+            be().conv_matmul(s, u, conv, weights[static_cast<size_t>(k) % weights.size()], state, dbc);
+        });
+        line("conv_matmul", t, bytes_of(weights[0]) + 6.0 * rows * static_cast<double>(u.cols), 0, bandwidth_);
     }
     void scan(int rows, const Config& c) {
         if (m_.file.find("blk.0.ssm_a") == nullptr) return;

@@ -70,13 +70,15 @@ TEST_CASE("with f32 weights every golden is met to 3e-5", "[goldens]") {
     check_all(model, "long", kMixed, 3e-5);
 }
 
-TEST_CASE("as it is, as BF16 and as F16 it meets them to 1e-2", "[goldens]") {
+// Steps of few rows multiply quantised weights with 8-bit activations: the bound of those (docs/architecture.md).
+TEST_CASE("as BF16, as F16 and as it is it meets them to 1e-2, with 8-bit activations to 5e-2", "[goldens]") {
     const std::string type = GENERATE("", "bf16", "f16");
     INFO(type);
     const std::unique_ptr<Converted> file = type.empty() ? nullptr : std::make_unique<Converted>(type);
     GoldenModel model = open_model(file ? file->path() : kModelFile);
-    check_all(model, "short", {{kDecode, 1}}, 1e-2);
-    check_all(model, "short", {{kPrefill, 512}}, 1e-2);
+    const double few = type.empty() ? 5e-2 : 1e-2;
+    check_all(model, "short", {{kDecode, 1}}, few);
+    check_all(model, "short", {{kPrefill, 512}}, few);  // 20 tokens
     check_all(model, "long", kAtOnce, 1e-2);
-    check_all(model, "long", kMixed, 1e-2);
+    check_all(model, "long", kMixed, few);
 }

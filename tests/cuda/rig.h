@@ -24,6 +24,18 @@ inline Matrix rounded(Matrix m, DType type) {
     return m;
 }
 
+// As products of few rows with quantised weights see activations: 8-bit integers with one scale for 32 of them.
+inline Matrix in_eight_bits(Matrix m) {
+    for (size_t at = 0; at < m.values.size(); at += 32) {
+        const std::span<float> block(m.values.data() + at, 32);
+        float largest = 0;
+        for (const float x : block) largest = std::max(largest, std::abs(x));
+        const float inverse = largest > 0 ? 127.0f / largest : 0.0f, scale = largest / 127.0f;
+        for (float& x : block) x = std::nearbyint(x * inverse) * scale;
+    }
+    return m;
+}
+
 inline std::span<const double> doubles(const std::vector<double>& v) { return v; }
 inline std::vector<double> doubles(const Matrix& m) { return {m.values.begin(), m.values.end()}; }
 

@@ -1,5 +1,5 @@
 // Each fused stage of a decode step against its default body (kernels/backend.cpp), for every weight type and number of
-// rows; a row has the same bits in any company of up to eight.
+// rows; a row has the same bits in any company of up to sixteen.
 #include <algorithm>
 #include <catch2/catch.hpp>
 
@@ -17,26 +17,27 @@ constexpr DType kWeightTypes[] = {DType::kF16,  DType::kBF16, DType::kQ8_0, DTyp
 constexpr double kClose = 12 * kBf16;
 
 struct Normed {
-    Matrix x = random_matrix(8, 512, 71, 3.0f);
+    Matrix x = random_matrix(16, 1024, 71, 3.0f);
     Norm norm;
     View in;
 
     explicit Normed(Rig& rig) {
-        norm = {rig.vector(random_matrix(1, 512, 72, 0.3f, 1.0f)), 1e-5f};
+        norm = {rig.vector(random_matrix(1, 1024, 72, 0.3f, 1.0f)), 1e-5f};
         in = rig.put(x, DType::kF32);
     }
 };
 
-// op(rows of x, y) fused and by the default body, for 8 rows; and for fewer the same bits.
+// op(rows of x, y) fused and by the default body, for 16 rows; and for fewer the same bits.
 template <class Fused, class Plain>
 void check_rows(Rig& rig, int64_t cols, DType type, Fused&& fused, Plain&& plain) {
-    View all = rig.matrix(8, cols, type), few = rig.matrix(8, cols, type), expected = rig.matrix(8, cols, type);
-    fused(0, 8, all);
-    plain(0, 8, expected);
+    View all = rig.matrix(16, cols, type), few = rig.matrix(16, cols, type), expected = rig.matrix(16, cols, type);
+    fused(0, 16, all);
+    plain(0, 16, expected);
     CHECK(nmse(rig.get(all).values, doubles(rig.get(expected))) < kClose);
     fused(0, 1, few.slice(0, 1));
     fused(1, 4, few.slice(1, 4));
     fused(5, 3, few.slice(5, 3));
+    fused(8, 8, few.slice(8, 8));
     CHECK(rig.get(few) == rig.get(all));
 }
 
@@ -48,7 +49,7 @@ TEST_CASE("a norm folded into a product", "[op]") {
     Rig rig;
     Normed n(rig);
     for (const int64_t rows : {int64_t{333}, int64_t{48}}) {
-        Matrix values = random_matrix(rows, 512, 73);
+        Matrix values = random_matrix(rows, 1024, 73);
         const std::vector<float> bias = random_matrix(1, rows, 74).values;
         const Weight w = rig.weight(values, type, rows == 48 ? bias : std::vector<float>());
         check_rows(
@@ -68,7 +69,7 @@ TEST_CASE("gate and up in one product", "[op]") {
     Rig rig;
     Normed n(rig);
     for (const int64_t d_ff : {int64_t{16}, int64_t{304}, int64_t{40}}) {
-        Matrix values = random_matrix(2 * d_ff, 512, 75, 0.1f);
+        Matrix values = random_matrix(2 * d_ff, 1024, 75, 0.1f);
         const Weight w = rig.weight(values, type);
         check_rows(
             rig, d_ff, DType::kBF16,
@@ -90,12 +91,12 @@ TEST_CASE("heads rotated by the product that makes them", "[op]") {
     QkvWeights w;
     w.n_heads = n_heads, w.n_kv_heads = n_kv_heads, w.head_dim = head_dim;
     const int64_t q = n_heads * head_dim, kv = n_kv_heads * head_dim;
-    Matrix values = random_matrix(q + 2 * kv, 512, 76, 0.1f);
+    Matrix values = random_matrix(q + 2 * kv, 1024, 76, 0.1f);
     w.qkv = rig.weight(values, type);
     RopeTable rope{dim, 10000.0, View(), View()};
     if (dim > 0) {
-        rope.cos = rig.put(random_matrix(8, dim / 2, 77), DType::kF32);
-        rope.sin = rig.put(random_matrix(8, dim / 2, 78), DType::kF32);
+        rope.cos = rig.put(random_matrix(16, dim / 2, 77), DType::kF32);
+        rope.sin = rig.put(random_matrix(16, dim / 2, 78), DType::kF32);
     }
     const auto run = [&](bool fused, int first, int count, View y) {
         RopeTable own = rope;
@@ -116,7 +117,7 @@ TEST_CASE("logits of some rows with the norm folded in", "[op]") {
     const DType type = GENERATE(from_range(std::begin(kWeightTypes), std::end(kWeightTypes)));
     Rig rig;
     Normed n(rig);
-    Matrix values = random_matrix(100, 512, 79);
+    Matrix values = random_matrix(100, 1024, 79);
     const Weight head = rig.weight(values, type);
     Step s = step_of(kDecode, 0, 0, 8);
     s.wanted = {0, 2, 3, 7};
@@ -124,6 +125,95 @@ TEST_CASE("logits of some rows with the norm folded in", "[op]") {
     rig->logits(s, n.in, n.norm, head, 1, fused);
     rig->Backend::logits(s, n.in, n.norm, head, 1, plain);
     CHECK(nmse(rig.get(fused).values, doubles(rig.get(plain))) < kClose);
+}
+
+namespace {
+
+// conv_matmul on copies of the same inputs: 8 slots whose planes hold random states.
+struct ConvMatmul {
+    struct Out {
+        Matrix u, planes, dbc;
+    };
+    Rig& rig;
+    int64_t d_inner, dbc_rows;
+    int n_planes;
+    Matrix u, planes;
+    Conv conv;
+    Weight x_proj;
+
+    ConvMatmul(Rig& r, DType type, int64_t channels, int64_t rows, int planes_of_slot, bool bias)
+        : rig(r), d_inner(channels), dbc_rows(rows), n_planes(planes_of_slot) {
+        u = random_matrix(8, 2 * d_inner, 91);  // and z beside it
+        planes = random_matrix(8 * n_planes, 3 * d_inner, 92);
+        std::fill_n(planes.row(7 * n_planes), n_planes * 3 * d_inner, 0.0f);  // a fresh slot
+        Matrix taps = random_matrix(d_inner, 4, 93, 0.5f), values = random_matrix(dbc_rows, d_inner, 94);
+        conv.taps = rig.weight(taps, DType::kF32, bias ? random_matrix(1, d_inner, 95).values : std::vector<float>());
+        x_proj = rig.weight(values, type);
+    }
+    // The runs' rows in steps of so many runs.
+    Out run(bool fused, const std::vector<Run>& runs, const std::vector<int>& steps) const {
+        const View all = rig.put(u, DType::kBF16), state = rig.put(planes, DType::kF32);
+        const View dbc = rig.matrix(8, dbc_rows, DType::kBF16);
+        const PlaneState plane_state{state.f32(), n_planes * 3 * d_inner, 3 * d_inner, n_planes};
+        auto next = runs.begin();
+        int64_t first = 0;
+        for (const int n : steps) {
+            const Step s = step_of(kDecode, std::vector<Run>(next, next + n));
+            const View in = all.slice(first, s.n_rows()).columns(0, d_inner), out = dbc.slice(first, s.n_rows());
+            fused ? rig->conv_matmul(s, in, conv, x_proj, plane_state, out)
+                  : rig->Backend::conv_matmul(s, in, conv, x_proj, plane_state, out);
+            next += n, first += s.n_rows();
+        }
+        return {rig.get(all), rig.get(state), rig.get(dbc)};
+    }
+};
+
+// Slots and positions; a fresh state, states in every plane.
+std::vector<Run> single_rows() {
+    return {{7, 0, 0, 1, false}, {6, 1, 0, 1, false},    {5, 5, 0, 1, false},     {4, 7, 0, 1, false},
+            {3, 8, 0, 1, false}, {2, 1000, 0, 1, false}, {1, 12345, 0, 1, false}, {0, 3, 0, 1, false}};
+}
+
+}  // namespace
+
+TEST_CASE("the convolution in the product that reads it", "[op]") {
+    const DType type = GENERATE(from_range(std::begin(kWeightTypes), std::end(kWeightTypes)));
+    const auto [d_inner, dbc_rows] = GENERATE(
+        table<int64_t, int64_t>({{512, 48}, {768, 208}, {1536, 80}, {1536, 101}, {4096, 160}, {4096, 3}, {5632, 208}}));
+    INFO(info(type).name << ", d_inner " << d_inner << ", rows of dbc " << dbc_rows);
+    Rig rig;
+    const ConvMatmul c(rig, type, d_inner, dbc_rows, 8, d_inner != 768);
+    const ConvMatmul::Out fused = c.run(true, single_rows(), {8}), plain = c.run(false, single_rows(), {8});
+    CHECK(fused.u == plain.u);
+    CHECK(fused.planes == plain.planes);
+    CHECK(nmse(fused.dbc.values, doubles(plain.dbc)) < kClose);
+    for (const std::vector<int>& steps : {std::vector<int>{1, 3, 4}, {7, 1}, {2, 6}}) {
+        const ConvMatmul::Out few = c.run(true, single_rows(), steps);
+        CHECK(few.u == fused.u);
+        CHECK(few.planes == fused.planes);
+        CHECK(few.dbc == fused.dbc);
+    }
+}
+
+TEST_CASE("the convolution in the product that reads it, runs of several rows", "[op]") {
+    const DType type = GENERATE(DType::kBF16, DType::kQ4_K);
+    const int n_planes = GENERATE(8, 3, 1);
+    INFO(info(type).name << ", " << n_planes << " planes");
+    Rig rig;
+    const ConvMatmul c(rig, type, 1024, 96, n_planes, true);
+    const std::vector<Run> runs = {{2, 5, 0, 3, false}, {7, 0, 0, 1, false}, {5, 1000, 0, 4, false}};
+    std::vector<Run> rows;
+    for (const Run& r : runs) {
+        for (int t = 0; t < r.n_rows; ++t) rows.push_back({r.slot, r.position + t, 0, 1, false});
+    }
+    const ConvMatmul::Out fused = c.run(true, runs, {3}), plain = c.run(false, runs, {3}),
+                          alone = c.run(true, rows, std::vector<int>(rows.size(), 1));
+    CHECK(fused.u == plain.u);
+    CHECK(fused.planes == plain.planes);
+    CHECK(nmse(fused.dbc.values, doubles(plain.dbc)) < kClose);
+    CHECK(alone.u == fused.u);
+    CHECK(alone.planes == fused.planes);
+    CHECK(alone.dbc == fused.dbc);
 }
 
 TEST_CASE("dt computed by the scan that reads it", "[op]") {

@@ -1,0 +1,237 @@
+// The products of matvec.cuh with 16-bit weights, as they lie in the file: bf16 times bf16.
+#pragma once
+#include "kernels/cuda/matvec.cuh"
+
+namespace samba::cuda {
+
+// The rows of activations as bf16, in shared memory or (without a norm, where they are many or long) where they are.
+// A lane reads rows lane / 4 and 8 more, or the last one where there is no such row, whose sums nobody asks for. Beyond
+// the end, where all weights are zero, stand the last columns.
+template <int kEights>
+class RowActivations {
+  public:
+    static constexpr bool kAlwaysStaged = false;
+    // Neighbouring rows start in different halves of the banks.
+    __host__ __device__ static int stride(int cols) { return (cols + 63) / 64 * 64 + 32; }
+    __host__ __device__ static size_t bytes(int cols, int n_rows) {
+        return static_cast<size_t>(n_rows * stride(cols)) * sizeof(bfloat);
+    }
+
+    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared, float* squares)
+        : cols_(padded_columns(a.w.cols)) {
+        const int lane = threadIdx.x & 31;
+        t_ = lane & 3;
+        auto* to = reinterpret_cast<bfloat*>(shared);
+        if (a.staged) {
+            if (a.prepared != nullptr) {
+                copy_prepared(a, bytes(a.w.cols, a.n_rows), shared, squares);
+            } else {
+                a.norm != nullptr ? stage_normed(a, 0, a.n_rows, to, squares) : stage(a, to);
+            }
+            __syncthreads();
+        }
+#pragma unroll
+        for (int e = 0; e < kEights; e++) {
+            const int row = min(lane / 4 + 8 * e, a.n_rows - 1);
+            row_[e] = a.staged ? to + row * stride(a.w.cols) : static_cast<const bfloat*>(a.x) + row * a.x_stride;
+        }
+    }
+    // Of the lane's rows: eight values of a block of 32 columns.
+    __device__ __forceinline__ uint4 block(int e, int column) const {
+        return *reinterpret_cast<const uint4*>(row_[e] + min(column + 8 * t_, cols_ - 8));
+    }
+
+    // squares[r][warp]: parts of each row's sum of squares. A thread has the same columns of every row, so a row's sum
+    // does not depend on its company.
+    static __device__ __forceinline__ void stage_normed(const MatvecArgs& a, int first_row, int n_rows, bfloat* to,
+                                                        float* squares) {
+        constexpr int kAhead = 4;
+        const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+        const int n_strips = (a.w.cols + 4 * blockDim.x - 1) / (4 * blockDim.x);
+        if (lane < n_rows) squares[(first_row + lane) * kMaxWarps + warp] = 0;
+        __syncwarp();
+        int at = 4 * threadIdx.x, row = first_row;
+        for (int item = 0; item < n_strips * n_rows; item += kAhead) {
+            float4 v[kAhead];
+            int at_of[kAhead], row_of[kAhead];
+#pragma unroll
+            for (int k = 0; k < kAhead; k++) {
+                at_of[k] = at, row_of[k] = row;
+                const auto* from = static_cast<const float*>(a.x) + (a.gather ? a.rows.row[row] : row) * a.x_stride;
+                v[k] = at < a.w.cols ? *reinterpret_cast<const float4*>(from + at) : make_float4(0, 0, 0, 0);
+                if (++row == first_row + n_rows) row = first_row, at += 4 * blockDim.x;
+            }
+#pragma unroll
+            for (int k = 0; k < kAhead; k++) {
+                if (item + k >= n_strips * n_rows) break;
+                if (at_of[k] < a.w.cols) {
+                    const auto w = *reinterpret_cast<const float4*>(a.norm + at_of[k]);
+                    *reinterpret_cast<uint2*>(to + row_of[k] * stride(a.w.cols) + at_of[k]) =
+                        make_uint2(pack_bf16(v[k].x * w.x, v[k].y * w.y), pack_bf16(v[k].z * w.z, v[k].w * w.w));
+                }
+                const float square =
+                    warp_sum(fmaf(v[k].x, v[k].x, fmaf(v[k].y, v[k].y, fmaf(v[k].z, v[k].z, v[k].w * v[k].w))));
+                if (lane == 0) squares[row_of[k] * kMaxWarps + warp] += square;
+            }
+        }
+    }
+
+  private:
+    static __device__ __forceinline__ uint32_t f16_as_bf16(uint32_t pair) {
+        return pack_bf16(low_f16(pair), high_f16(pair));
+    }
+    // Several rows' loads are under way at once.
+    static __device__ __forceinline__ void stage(const MatvecArgs& a, bfloat* to) {
+        constexpr int kAhead = 8;
+        const int vectors = a.w.cols / 8, n_strips = (vectors + blockDim.x - 1) / blockDim.x;
+        const auto* from = static_cast<const bfloat*>(a.x);
+        int at = threadIdx.x, row = 0;
+        for (int item = 0; item < n_strips * a.n_rows; item += kAhead) {
+            uint4 v[kAhead];
+            int to_at[kAhead];
+#pragma unroll
+            for (int k = 0; k < kAhead; k++) {
+                const bool there = row < a.n_rows && at < vectors;
+                to_at[k] = there ? row * stride(a.w.cols) + 8 * at : -1;
+                if (there) v[k] = *reinterpret_cast<const uint4*>(from + row * a.x_stride + 8 * at);
+                if (++row == a.n_rows) row = 0, at += blockDim.x;
+            }
+#pragma unroll
+            for (int k = 0; k < kAhead; k++) {
+                if (to_at[k] < 0) continue;
+                if (a.x_f16) {
+                    v[k] =
+                        make_uint4(f16_as_bf16(v[k].x), f16_as_bf16(v[k].y), f16_as_bf16(v[k].z), f16_as_bf16(v[k].w));
+                }
+                *reinterpret_cast<uint4*>(to + to_at[k]) = v[k];
+            }
+        }
+    }
+    const bfloat* row_[kEights];
+    int cols_, t_;
+};
+
+// What the products' blocks would otherwise each make for themselves: a block a row.
+template <int kEights>
+__global__ void __launch_bounds__(kMaxWarps * 32)
+    norm_rows_kernel(const __grid_constant__ MatvecArgs a, unsigned char* to) {
+    grid_dependents();
+    grid_wait();
+    auto* squares = reinterpret_cast<float*>(to + RowActivations<kEights>::bytes(a.w.cols, a.n_rows));
+    RowActivations<kEights>::stage_normed(a, blockIdx.x, 1, reinterpret_cast<bfloat*>(to), squares);
+}
+
+// 16-bit rows as they lie in the file, padded to a multiple of 8 values. kMost: rows of activations, 8 or 16.
+struct RowsRaw {
+    uint4 v[2][2];  // block, row g or g + 8
+};
+template <int kMost>
+struct RowsProduct {
+    static constexpr int kRows = kMost, kEights = kRows / 8, kColumns = 64, kPieces = 4;
+    using Raw = RowsRaw;
+    using Activations = RowActivations<kEights>;
+    struct Columns {
+        uint4 v[kEights][2];
+    };
+
+    static constexpr bool kPrepares = false;  // only with a norm
+    static constexpr auto kPrepare = norm_rows_kernel<kEights>;
+
+    // A lane's place in a group: its columns of rows g and g + 8.
+    struct Source {
+        const unsigned char* row[2];
+        int column, cols;
+    };
+    static __device__ __forceinline__ Source source(const DeviceWeight& w, int, int tile, int group) {
+        const int lane = threadIdx.x & 31, stride = padded_columns(w.cols);
+        Source s;
+        s.column = group * kColumns + 8 * (lane & 3), s.cols = w.cols;
+#pragma unroll
+        for (int upper = 0; upper < 2; upper++) {
+            const int row = min(tile * kTile + lane / 4 + 8 * upper, w.rows - 1);
+            s.row[upper] = w.data + (static_cast<int64_t>(row) * stride + s.column) * 2;
+        }
+        return s;
+    }
+    static __device__ __forceinline__ void step(Source& s, int n) {
+        s.column += n * kColumns;
+        s.row[0] += n * kColumns * 2, s.row[1] += n * kColumns * 2;
+    }
+    template <class Fetch>
+    static __device__ __forceinline__ void fetch(Raw& raw, const Source& s, Fetch f) {
+#pragma unroll
+        for (int upper = 0; upper < 2; upper++) {
+#pragma unroll
+            for (int b = 0; b < 2; b++) f(raw.v[b][upper], s.row[upper] + 64 * b, s.column + 32 * b < s.cols);
+        }
+    }
+    static __device__ __forceinline__ Columns columns(const Activations& x, int group) {
+        Columns c;
+#pragma unroll
+        for (int e = 0; e < kEights; e++) {
+#pragma unroll
+            for (int b = 0; b < 2; b++) c.v[e][b] = x.block(e, group * kColumns + 32 * b);
+        }
+        return c;
+    }
+};
+
+template <int kMost>
+struct Bf16Product : RowsProduct<kMost> {
+    using Base = RowsProduct<kMost>;
+    static __device__ __forceinline__ void add(const RowsRaw& raw, const typename Base::Activations&,
+                                               const typename Base::Columns& x, int, float (&sum)[Base::kEights][4]) {
+#pragma unroll
+        for (int b = 0; b < 2; b++) {
+            const uint4 p = raw.v[b][0], q = raw.v[b][1];
+#pragma unroll
+            for (int e = 0; e < Base::kEights; e++) {
+                const uint4 v = x.v[e][b];
+                mma_bf16(sum[e], p.x, q.x, p.y, q.y, v.x, v.y);
+                mma_bf16(sum[e], p.z, q.z, p.w, q.w, v.z, v.w);
+            }
+        }
+    }
+};
+
+// An f16 is the sum of two bf16, exactly (11 bits in 8 + 3).
+template <int kMost>
+struct F16Product : RowsProduct<kMost> {
+    using Base = RowsProduct<kMost>;
+    static __device__ __forceinline__ void add(const RowsRaw& raw, const typename Base::Activations&,
+                                               const typename Base::Columns& x, int, float (&sum)[Base::kEights][4]) {
+#pragma unroll
+        for (int b = 0; b < 2; b++) {
+            const Two p0 = split(raw.v[b][0].x), p1 = split(raw.v[b][0].y), p2 = split(raw.v[b][0].z),
+                      p3 = split(raw.v[b][0].w);
+            const Two q0 = split(raw.v[b][1].x), q1 = split(raw.v[b][1].y), q2 = split(raw.v[b][1].z),
+                      q3 = split(raw.v[b][1].w);
+#pragma unroll
+            for (int e = 0; e < Base::kEights; e++) {
+                const uint4 v = x.v[e][b];
+                mma_bf16(sum[e], p0.high, q0.high, p1.high, q1.high, v.x, v.y);
+                mma_bf16(sum[e], p0.low, q0.low, p1.low, q1.low, v.x, v.y);
+                mma_bf16(sum[e], p2.high, q2.high, p3.high, q3.high, v.z, v.w);
+                mma_bf16(sum[e], p2.low, q2.low, p3.low, q3.low, v.z, v.w);
+            }
+        }
+    }
+
+    struct Two {
+        uint32_t high, low;
+    };
+    static __device__ __forceinline__ Two split(uint32_t pair) {
+        const float2 f = floats_of_f16(pair);
+        Two r;
+        r.high = pack_bf16(f.x, f.y);
+        r.low = pack_bf16(f.x - low_bf16(r.high), f.y - high_bf16(r.high));
+        return r;
+    }
+};
+
+template <template <int> class Product>
+void launch_rows(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
+    p.n_rows() <= 8 ? launch_matvec<Product<8>>(gpu, w, p) : launch_matvec<Product<16>>(gpu, w, p);
+}
+
+}  // namespace samba::cuda
