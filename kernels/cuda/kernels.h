@@ -62,10 +62,10 @@ struct FewRows {
 inline size_t prepared_bytes(int64_t cols) {
     return static_cast<size_t>(kMatvecRows * ((cols + 511) / 256 * 256) * 2 + 4096);
 }
-// Whether activations come to shared memory as bf16, where the rings of weights need their part of it; then they may be
-// f16 too. With a norm they must.
+// Whether activations come to shared memory as bf16 (products with 16-bit weights), where the sums of all warps and the
+// rings of weights need their part of it; then they may be f16 too. With a norm they must.
 inline bool stages_activations(const Gpu& gpu, int64_t cols, int64_t rows) {
-    const size_t room = gpu.max_shared > (200 << 10) ? 112 << 10 : 52 << 10;
+    const size_t room = gpu.max_shared > (200 << 10) ? 112 << 10 : 50 << 10;
     return cols % 8 == 0 && static_cast<size_t>(rows * ((cols + 63) / 64 * 64 + 32) * 2) <= room;
 }
 void matvec_bf16(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);

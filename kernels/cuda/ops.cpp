@@ -22,7 +22,10 @@ View rows_of(View v, int64_t first, int64_t n) { return v.slice(first, std::min(
 // ---- products
 
 void CudaBackend::few_rows(DType type, const DeviceWeight& w, FewRows p) {
-    const bool f16 = p.x.type == DType::kF16 && stages_activations(gpu_, p.x.cols, p.x.rows);
+    // Products in 8 bits read f16 themselves, whatever the number of rows: rounded to bf16 first, their bits were
+    // others.
+    const bool reads_f16 = info(type).quantized || stages_activations(gpu_, p.x.cols, p.x.rows);
+    const bool f16 = p.x.type == DType::kF16 && reads_f16;
     if (type != DType::kF32 && p.norm == nullptr && ((p.x.type != DType::kBF16 && !f16) || !aligned16(p.x))) {
         p.x = converted(kInput, p.x, DType::kBF16);
     }

@@ -181,7 +181,8 @@ __device__ int draw_slowly(const SampleShared& s, const SlotSampling& p, const f
     if (p.top_p < 1.0f) {
         const auto one = [&](float v) { return weight(v, 1.0); };
         const double total = mass_from(s, x, vocab, least, one);
-        least = max(least, bisect(s, x, vocab, least, p.top_p * total, false, one));
+        // At least the best stays: of nothing wanted, the greatest whose mass is more than nothing.
+        least = max(least, bisect(s, x, vocab, least, fmaxf(p.top_p, 0.0f) * total, !(p.top_p > 0.0f), one));
     }
     const double least_weight = fminf(p.min_p, 1.0f);
     const auto kept = [&](float v) { return weight(v, 1.0) >= least_weight ? weight(v, p.temp) : 0.0; };

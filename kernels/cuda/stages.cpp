@@ -1,5 +1,6 @@
-// Stages of a decode step of up to eight rows as one kernel each. Where a stage's form does not apply (f32 activations,
-// more rows, weights of several types that would be paired), its default body does the work.
+// Stages of a decode step of few rows as one kernel each, or two where the rows are prepared first. Where a stage's
+// form does not apply (f32 activations, more rows, weights of several types that would be paired), its default body
+// does the work.
 #include <algorithm>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -11,9 +12,9 @@ namespace {
 // Rows of so many columns that a product may normalise: they stand in shared memory as bf16, beside the least ring and
 // the sums of all warps. All chips have room for eight rows of 3328.
 int normed_rows(const Gpu& gpu, int64_t cols) {
-    constexpr int64_t kRest = 60 << 10;
+    const int64_t rest = (gpu.max_shared > (200 << 10) ? 65 : 60) << 10;  // of 16 warps, of 8
     const int64_t row = (cols + 96) * 2;
-    if (kMatvecRows * row + kRest <= static_cast<int64_t>(gpu.max_shared)) return kMatvecRows;
+    if (kMatvecRows * row + rest <= static_cast<int64_t>(gpu.max_shared)) return kMatvecRows;
     return cols <= 3328 ? 8 : 0;
 }
 

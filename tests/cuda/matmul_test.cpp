@@ -81,6 +81,20 @@ TEST_CASE("a row of up to sixteen has the same bits in any company", "[op]") {
     CHECK(rig.get(all) == rig.get(one));
 }
 
+TEST_CASE("f16 activations of quantised weights: the same bits in any company, however wide", "[op]") {
+    const DType type = GENERATE(DType::kQ8_0, DType::kQ4_K, DType::kQ6_K);
+    Rig rig;
+    const int64_t cols = GENERATE(4096, 8192);
+    Matrix w = random_matrix(32, cols, 17);
+    const Weight weight = rig.weight(w, type);
+    const Matrix x = rounded(random_matrix(8, cols, 18), DType::kF16);
+    View in = rig.put(x, DType::kF16), all = rig.matrix(8, 32, DType::kF32), one = rig.matrix(8, 32, DType::kF32);
+    rig->matmul(step_of(kDecode, 0, 0, 8), in, weight, all);
+    for (int i = 0; i < 8; ++i) rig->matmul(step_of(kDecode, 0, 0, 1), in.slice(i, 1), weight, one.slice(i, 1));
+    CHECK(rig.get(all) == rig.get(one));
+    CHECK(nmse(rig.get(all).values, product(in_eight_bits(x), w)) < kF32);
+}
+
 TEST_CASE("products add to the residual stream, with a bias", "[op]") {
     const DType type = GENERATE(DType::kF32, DType::kBF16, DType::kQ4_K, DType::kF16);
     const bool f32 = type == DType::kF32;

@@ -74,7 +74,8 @@ TEST_CASE("every combination of limits draws the specification's token", "[op]")
     for (const SamplingParams& base :
          {params(0, 40, 0.95f, 0.05f), params(0.8f, 40, 0.95f, 0.05f), params(1, 0, 1, 0), params(1.5f, 0, 1, 0),
           params(0.7f, 0, 0.9f, 0), params(1, 0, 1, 0.02f), params(1, 1, 1, 0), params(2, 300, 0.99f, 0),
-          params(1, 7, 0.5f, 0.3f), params(0.1f, 1000, 1, 0), params(3, 0, 0.99f, 0.0001f), params(1, 256, 1, 0)}) {
+          params(1, 7, 0.5f, 0.3f), params(0.1f, 1000, 1, 0), params(0.8f, 1000, 0, 0), params(3, 0, 0.99f, 0.0001f),
+          params(1, 256, 1, 0)}) {
         for (const float deviation : {0.2f, 3.0f}) {
             SamplingParams p = base;
             p.n_top = static_cast<int>(position % 3) * 10;
