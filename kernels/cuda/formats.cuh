@@ -1,5 +1,6 @@
 // The weight formats as a warp multiplies them (quant_layout.h): per format how a lane loads its part of a group, and
-// how it becomes bf16 pairs for mma (a matrix of 16 rows of weights) and scales.
+// how it becomes bytes for an integer mma (a matrix of 16 rows of weights), or bf16 pairs where it is widened, and
+// scales.
 #pragma once
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/quant_layout.h"
@@ -169,7 +170,35 @@ __device__ __forceinline__ uint32_t two_bytes(const uint32_t (&w)[2], int t) {
     return subtract_bf16(__byte_perm(t < 2 ? w[0] : w[1], 0x43434343u, t & 1 ? 0x4342u : 0x4140u), 128.0f);
 }
 
-struct Q4_K {
+// Scales and minima of the types that have both: `s` of a lane's share is the rows' first 16 bytes.
+struct ScalesAndMins {
+    template <class Raw>
+    static __device__ __forceinline__ int block_scale(const Raw& r, int b, int, int upper) {
+        return byte_of(unpack_scales(r.s[upper]).scale, b);
+    }
+    template <class Raw>
+    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) {
+        return low_f16(r.s[upper].x);
+    }
+    template <class Raw>
+    static __device__ __forceinline__ float group_min(const Raw& r, int upper) {
+        return high_f16(r.s[upper].x);
+    }
+    template <class Raw>
+    static __device__ __forceinline__ uint32_t two_mins(const Raw& r, int t, int upper) {
+        return two_bytes(unpack_scales(r.s[upper]).min, t);
+    }
+    template <class Raw>
+    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
+        return group_scale(r, upper) * static_cast<float>(block_scale(r, b, 0, upper));
+    }
+    template <class Raw>
+    static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
+        return group_min(r, upper) * static_cast<float>(byte_of(unpack_scales(r.s[upper]).min, b));
+    }
+};
+
+struct Q4_K : ScalesAndMins {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_K);
     static constexpr int kBlocks = 8, kPieces = 6;
     static constexpr bool kMins = true, kSplit = false, kUnsigned = true;
@@ -195,23 +224,9 @@ struct Q4_K {
     static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
         return nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
     }
-    static __device__ __forceinline__ int block_scale(const Raw& r, int b, int, int upper) {
-        return byte_of(unpack_scales(r.s[upper]).scale, b);
-    }
-    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) { return low_f16(r.s[upper].x); }
-    static __device__ __forceinline__ float group_min(const Raw& r, int upper) { return high_f16(r.s[upper].x); }
-    static __device__ __forceinline__ uint32_t two_mins(const Raw& r, int t, int upper) {
-        return two_bytes(unpack_scales(r.s[upper]).min, t);
-    }
-    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
-        return group_scale(r, upper) * static_cast<float>(block_scale(r, b, 0, upper));
-    }
-    static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
-        return group_min(r, upper) * static_cast<float>(byte_of(unpack_scales(r.s[upper]).min, b));
-    }
 };
 
-struct Q5_K {
+struct Q5_K : ScalesAndMins {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ5_K);
     static constexpr int kBlocks = 8, kPieces = 7;
     static constexpr bool kMins = true, kSplit = false, kUnsigned = true;
@@ -234,7 +249,7 @@ struct Q5_K {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const int at = 4 * (b & 3) + j;  // moved to bit 4
-            const uint32_t fifth = (at >= 4 ? bits >> (at - 4) : bits << (4 - at)) & 0x00100010u;
+            const uint32_t fifth = moved(bits, at, 4) & 0x00100010u;
             p.w[j] = subtract_bf16(nibble_pair(word, j) | fifth | 0x43004300u, 128.0f);
         }
         return p;
@@ -246,20 +261,6 @@ struct Q5_K {
         w.x |= (moved(bits, at, 4) & 0x00100010u) | (moved(bits, at + 2, 12) & 0x10001000u);
         w.y |= (moved(bits, at + 1, 4) & 0x00100010u) | (moved(bits, at + 3, 12) & 0x10001000u);
         return w;
-    }
-    static __device__ __forceinline__ int block_scale(const Raw& r, int b, int, int upper) {
-        return byte_of(unpack_scales(r.s[upper]).scale, b);
-    }
-    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) { return low_f16(r.s[upper].x); }
-    static __device__ __forceinline__ float group_min(const Raw& r, int upper) { return high_f16(r.s[upper].x); }
-    static __device__ __forceinline__ uint32_t two_mins(const Raw& r, int t, int upper) {
-        return two_bytes(unpack_scales(r.s[upper]).min, t);
-    }
-    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
-        return group_scale(r, upper) * static_cast<float>(block_scale(r, b, 0, upper));
-    }
-    static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
-        return group_min(r, upper) * static_cast<float>(byte_of(unpack_scales(r.s[upper]).min, b));
     }
 };
 
@@ -290,7 +291,7 @@ struct Q6_K {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const int at = 8 * (b & 1) + 2 * j;  // moved to bit 4
-            const uint32_t upper_bits = (at >= 4 ? bits >> (at - 4) : bits << (4 - at)) & 0x00300030u;
+            const uint32_t upper_bits = moved(bits, at, 4) & 0x00300030u;
             p.w[j] = subtract_bf16(nibble_pair(word, j) | upper_bits | 0x43004300u, 160.0f);
         }
         return p;

@@ -20,7 +20,6 @@ template <class F, int kRows>
 class Int8Activations {
   public:
     static constexpr int kEights = (kRows + 7) / 8;
-    // A team of four lanes, one a lane's place t in a block, brings a block; a warp has eight teams.
     static constexpr bool kAlwaysStaged = true, kStarts = F::kOffset != 0;
 
     __host__ __device__ static int blocks(int cols) { return (cols / 32 + F::kBlocks - 1) / F::kBlocks * F::kBlocks; }

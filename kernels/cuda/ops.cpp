@@ -110,10 +110,9 @@ void CudaBackend::product(const Step& s, View x, const Weight& w, View y, bool a
         const bool decode_f32 = part.type == DType::kF32 && s.kind == StepKind::kDecode;
         const bool quantized = info(part.type).quantized;
         const int64_t at_once = part.type == DType::kF32 ? kMatvecF32Rows : kMatvecRows;
-        const int64_t few = decode_f32                               ? x.rows
-                            : quantized && x.cols > kQuantMatvecCols ? 0
-                            : quantized                              ? kQuantMatvecRows
-                                                                     : at_once;
+        int64_t few = at_once;
+        if (decode_f32) few = x.rows;
+        if (quantized) few = x.cols <= kQuantMatvecCols ? kQuantMatvecRows : 0;
         if (x.rows <= few) {
             for (int64_t row = 0; row < x.rows; row += at_once) {
                 FewRows p;

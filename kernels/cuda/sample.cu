@@ -209,6 +209,28 @@ struct Totals {
     }
 };
 
+// The list of the best of x, from what survey_kernel has found to be each chunk's best: only chunks whose best reaches
+// the bound are read again.
+__device__ __forceinline__ Best list_from_chunks(const SampleShared& s, const float* x, int vocab,
+                                                 const uint64_t* chunks, int n_chunks, uint64_t own, int n_finite,
+                                                 int wanted) {
+    return fill_list(s, own, n_finite, wanted, [&](uint32_t bound, auto&& f) {
+        for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) {
+            const uint64_t chunk = chunks[i];
+            if (chunk == 0 || static_cast<uint32_t>(chunk >> 32) < bound) continue;
+            const int first = i / kPartThreads * kPartLogits + i % kPartThreads;
+            float v[kChunkLogits];
+#pragma unroll
+            for (int k = 0; k < kChunkLogits; k++) {
+                const int at = first + kPartThreads * k;
+                v[k] = at < vocab ? x[at] : -INFINITY;
+            }
+#pragma unroll
+            for (int k = 0; k < kChunkLogits; k++) f(v[k], first + kPartThreads * k);
+        }
+    });
+}
+
 __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_constant__ Args a) {
     grid_dependents();
     grid_wait();
@@ -230,21 +252,7 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
 #pragma unroll 8
     for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) own = max(own, chunks[i]);
     const Totals totals(s, a.sampling.parts + first_part, a.n_parts);
-    Best best = fill_list(s, own, totals.n_finite, wanted, [&](uint32_t bound, auto&& f) {
-        for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) {
-            const uint64_t chunk = chunks[i];
-            if (chunk == 0 || static_cast<uint32_t>(chunk >> 32) < bound) continue;
-            const int first = i / kPartThreads * kPartLogits + i % kPartThreads;
-            float v[kChunkLogits];
-#pragma unroll
-            for (int k = 0; k < kChunkLogits; k++) {
-                const int at = first + kPartThreads * k;
-                v[k] = at < a.vocab ? x[at] : -INFINITY;
-            }
-#pragma unroll
-            for (int k = 0; k < kChunkLogits; k++) f(v[k], first + kPartThreads * k);
-        }
-    });
+    Best best = list_from_chunks(s, x, a.vocab, chunks, n_chunks, own, totals.n_finite, wanted);
     const float top = best.n > 0 ? logit_of(s.list[0]) : -INFINITY;
     const float raw_top = totals.raw_max;
     const double raw_sum = totals.raw_sum;

@@ -116,7 +116,8 @@ void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, P
     const bool sixteen = type == DType::kBF16 || type == DType::kF16;
     const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;
     // Each row would read W_dt again: of many rows the product is better made first.
-    const bool few = step_.n_rows <= 8;
+    constexpr int kFewRows = 8;
+    const bool few = step_.n_rows <= kFewRows;
     if (!step_.decode || !few || !gated || !sixteen || !aligned || w.dt_proj.parts.size() != 1 ||
         in.u.type != DType::kBF16 || in.dt_rank % 8 != 0) {
         return Backend::dt_scan(s, in, w, state, y);
