@@ -135,7 +135,7 @@ __device__ __forceinline__ typename P::Activations activations(const Args& a, in
     own.n_rows = n_rows;
     own.x = shared + a.values_at;
     own.x_stride = a.value_stride;
-    return typename P::Activations(own, shared + a.activations_at, nullptr);
+    return typename P::Activations(own, shared + a.activations_at, nullptr, typename P::Activations::Ahead(own));
 }
 
 // A tile's rows times the slice. An mma waits for the sums of the one before it: where it is most of the work, groups
@@ -283,9 +283,7 @@ bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 // Asked with as much shared memory as a block may have: so the answer holds for every weight.
 int largest_cluster(const Gpu& gpu) {
     const auto kernel = conv_proj_kernel<Rows, kConvProjRows>;
-    cudaFuncAttributes attributes;
-    check(cudaFuncGetAttributes(&attributes, kernel), "properties of a kernel");
-    if (!gpu.dependent_launch || attributes.ptxVersion < 90) return 0;  // compiled for older devices it is empty
+    if (!gpu.copy_engine) return 0;  // compiled for older devices it is empty
     const size_t shared = gpu.max_shared - kStatic;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "shared memory of a kernel");

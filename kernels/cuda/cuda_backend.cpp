@@ -67,11 +67,12 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
         throw DeviceError("cuda: " + device_name_ + " has compute capability " + std::to_string(major_) + "." +
                           std::to_string(minor_) + ", this program needs 8.0 or newer");
     }
-    check_kernels();
+    const int compiled_for = check_kernels();
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
     stream_ = Stream(stream);
-    gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, major_ >= 9, 0};
+    gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, major_ >= 9,
+            major_ >= 9 && compiled_for >= 90};
     gpu_.max_cluster = largest_cluster(gpu_);
     blas_ = std::make_unique<Blas>();
     blas_workspace_ = device_memory(Blas::kWorkspace, Use::kWorkspace);

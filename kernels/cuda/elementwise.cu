@@ -65,9 +65,11 @@ bool aligned8(View v) { return v.stride % 8 == 0 && reinterpret_cast<uintptr_t>(
 
 }  // namespace
 
-void check_kernels() {
+int check_kernels() {
     cudaFuncAttributes attributes;
-    if (cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(gather_kernel)) == cudaSuccess) return;
+    if (cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(gather_kernel)) == cudaSuccess) {
+        return attributes.ptxVersion;
+    }
     cudaGetLastError();
     throw DeviceError(
         "cuda: this program was not built for the device: name its architecture in SAMBA_CUDA_ARCHITECTURES");

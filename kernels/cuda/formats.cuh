@@ -68,6 +68,12 @@ struct ToShared {
         at += kPieceBytes;
     }
 };
+struct FromGroup {  // a group that lies in shared memory as in the weight
+    template <class T>
+    __device__ __forceinline__ void operator()(T& to, const void* from, bool = true) const {
+        to = *static_cast<const T*>(from);
+    }
+};
 struct FromShared {
     const unsigned char* at;
     template <class T>

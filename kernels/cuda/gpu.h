@@ -11,6 +11,7 @@ struct Gpu {
     int n_multiprocessors = 0;
     size_t max_shared = 0;          // bytes of shared memory that a block may have
     bool dependent_launch = false;  // kernels start before the one before them ends (compute capability 9.0 and up)
+    bool copy_engine = false;       // weights can come to shared memory in bulk (compiled for 9.0 and up)
     int max_cluster = 0;            // blocks with max_shared each that can be one cluster, a power of two; or 0
 };
 

@@ -25,8 +25,9 @@ struct EmbedArgs {
 };
 void embed(const Gpu& gpu, const EmbedArgs& args, const StepShape& step, const Weight& table, View x);
 
-// Throws DeviceError when the program holds no kernels for the current device.
-void check_kernels();
+// For which architecture (as 90) the kernels were compiled that the current device would run; throws DeviceError when
+// the program holds none.
+int check_kernels();
 
 // ---- norm.cu
 void rmsnorm(const Gpu& gpu, View x, const float* weight, float eps, View y);

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <bit>
 #include <climits>
+#include <type_traits>
 
 #include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/kernels.h"
@@ -24,7 +25,7 @@ struct MatvecArgs {
     DeviceWeight w;
     int n_groups, n_blocks;             // n_blocks: of tiles; the grid's blocks take them in turn
     int split, split_bits, slots_bits;  // split warps a tile, warps of a block / split tiles a block
-    int depth;                          // groups of a warp's ring
+    int depth, place_bytes;             // of a warp's ring: places, each for a group
     int n_rows;
     const void* x;  // bf16 or f16, or f32 with a norm
     bool x_f16;
@@ -38,7 +39,7 @@ struct MatvecArgs {
     void* y;
     int64_t y_stride;
     DType y_type;
-    bool add;                                   // y += W x
+    bool add;                                   // y += W x; y is f32
     const float* bias;                          // or null
     int n_pairs, up_tiles;                      // kGateUp: tiles of gate
     int head_tiles, half_tiles, rotated_tiles;  // kRotary; head_tiles is even
@@ -87,9 +88,15 @@ struct MatvecSums {
 
     __device__ __forceinline__ float operator()(int slot, int row, int r, int n) const {
         const int at = r / 8 * 128 + ((row & 7) * 4 + r % 8 / 2) * 4 + (row >> 3) * 2 + (r & 1);
-        float v = 0;
+        const float* from = sums + (slot << a.split_bits) * warp_sums + at;
+        float v = 0, parts[4];
 #pragma unroll 1
-        for (int s = 0; s < a.split; s++) v += sums[((slot << a.split_bits) + s) * warp_sums + at];
+        for (int s = 0; s < a.split; s += 4) {  // several loads are under way at once
+#pragma unroll
+            for (int i = 0; i < 4; i++) parts[i] = s + i < a.split ? from[(s + i) * warp_sums] : 0.0f;
+#pragma unroll
+            for (const float part : parts) v += part;
+        }
         if (a.norm != nullptr) v *= row_scale(a, squares, r);
         return a.bias != nullptr ? v + a.bias[n] : v;
     }
@@ -154,27 +161,28 @@ __device__ __forceinline__ void wait_for_all_but(int n) {
 }
 inline constexpr int kMaxDepth = 6;
 
-// The ring of a warp: one group of copies is committed for each group of columns, also where there is none left.
 template <class P>
 inline constexpr int kGroupBytes = P::kPieces* kPieceBytes;
+
+// The ring of a warp, filled by copies of its lanes: one group of copies is committed for each group of columns, also
+// where there is none left.
 template <class P, FewRows::Pairing kPairing>
-struct GroupRing {
-    static constexpr int kBytes = kGroupBytes<P>;
+struct LaneRing {
     unsigned char* base;  // of the lane
     GroupCursor<kPairing> to_fetch;
     typename P::Source source;  // of the group to fetch
     int at = 0;
 
-    __device__ __forceinline__ GroupRing(const MatvecArgs& a, unsigned char* shared)
-        : base(shared + (threadIdx.x / 32 * a.depth) * kBytes + (threadIdx.x & 31) * 16), to_fetch(a) {
+    __device__ __forceinline__ LaneRing(const MatvecArgs& a, unsigned char* shared, uint64_t*)
+        : base(shared + threadIdx.x / 32 * a.depth * a.place_bytes + (threadIdx.x & 31) * 16), to_fetch(a) {
         if (to_fetch.valid(a)) source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
 #pragma unroll 1
         for (int i = 0; i < a.depth; i++) fetch(a, i);
     }
-    __device__ __forceinline__ void fetch(const MatvecArgs& a, int slot) {
+    __device__ __forceinline__ void fetch(const MatvecArgs& a, int place) {
         if (to_fetch.valid(a)) {
             typename P::Raw none;
-            P::fetch(none, source, ToShared{base + slot * kBytes});
+            P::fetch(none, source, ToShared{base + place * a.place_bytes});
             to_fetch.group += a.split;
             P::step(source, a.split);
             if (to_fetch.group >= a.n_groups) {  // only the last block has slots without a tile
@@ -189,28 +197,83 @@ struct GroupRing {
     __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
         wait_for_all_but(a.depth - 1);
         typename P::Raw raw;
-        P::fetch(raw, typename P::Source(), FromShared{base + at * kBytes});
+        P::fetch(raw, typename P::Source(), FromShared{base + at * a.place_bytes});
         f(raw);
         fetch(a, at);
         at = at + 1 == a.depth ? 0 : at + 1;
     }
 };
 
+// The same, filled by the copy engine, at the word of lane 0. full: a barrier for each place.
+template <class P, FewRows::Pairing kPairing>
+struct BulkRing {
+    unsigned char* base;
+    uint64_t* full;
+    GroupCursor<kPairing> to_fetch;
+    int at = 0;
+    uint32_t parity = 0;
+
+    __device__ __forceinline__ BulkRing(const MatvecArgs& a, unsigned char* shared, uint64_t* barriers)
+        : base(shared + threadIdx.x / 32 * a.depth * a.place_bytes),
+          full(barriers + threadIdx.x / 32 * kMaxDepth),
+          to_fetch(a) {
+        if ((threadIdx.x & 31) == 0) {
+#pragma unroll 1
+            for (int i = 0; i < a.depth; i++) init_copies(full + i), fetch(a, i);
+        }
+        __syncwarp();
+    }
+    __device__ __forceinline__ void fetch(const MatvecArgs& a, int place) {
+        if (!to_fetch.valid(a)) return;
+        const auto source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
+        unsigned char* to = base + place * a.place_bytes;
+        arrive_and_expect(full + place, P::kQuantBytes + P::kScaleBytes);
+        copy_bulk(to, source.quants, P::kQuantBytes, full + place);
+        copy_bulk(to + P::kQuantBytes, source.scales, P::kScaleBytes, full + place);
+        to_fetch.group += a.split;
+        if (to_fetch.group >= a.n_groups) to_fetch.next_block(a);
+    }
+    template <class F>
+    __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
+        wait_for_copies(full + at, parity);
+        typename P::Raw raw;
+        P::load(raw, base + at * a.place_bytes);
+        f(raw);
+        __syncwarp();  // all lanes have read it
+        if ((threadIdx.x & 31) == 0) fetch(a, at);
+        if (++at == a.depth) at = 0, parity ^= 1;
+    }
+};
+
+// Weights whose groups lie in one piece come by the copy engine where there is one (kHasClusters: compute capability
+// 9).
+template <class P, FewRows::Pairing kPairing>
+using GroupRing = std::conditional_t<P::kBulk && kHasClusters, BulkRing<P, kPairing>, LaneRing<P, kPairing>>;
+template <class P>
+int place_bytes(const Gpu& gpu) {
+    if constexpr (P::kBulk) {
+        if (gpu.copy_engine) return (P::kQuantBytes + P::kScaleBytes + 127) / 128 * 128;
+    }
+    return kGroupBytes<P>;
+}
+
 template <class P, FewRows::Pairing kPairing>
 __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_constant__ MatvecArgs a) {
     constexpr int kEights = (P::kRows + 7) / 8, kWarpSums = 128 * kEights;
     __shared__ float sums[2][kMaxWarps * kWarpSums], squares[8 * kEights * kMaxWarps];
+    __shared__ uint64_t full[kMaxWarps * kMaxDepth];
     grid_dependents();
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, slots_mask = (1 << a.slots_bits) - 1;
-    GroupRing<P, kPairing> ring(a, dynamic_shared());
+    GroupRing<P, kPairing> ring(a, dynamic_shared(), full);
     // The thread's output: slot, row of the tile, row of activations; row of the weight.
     const int slot = threadIdx.x / kTile & slots_mask, row = threadIdx.x % kTile;
     const int r0 = threadIdx.x / kTile >> a.slots_bits, r_step = blockDim.x / kTile >> a.slots_bits;
     const auto out = [&](int block) { return ((block << a.slots_bits) + slot) * kTile + row; };
+    const typename P::Activations::Ahead ahead(a);
     grid_wait();
     const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && out(blockIdx.x) < a.w.rows;
-    const float old = own ? load_as(a.y_type, a.y, r0 * a.y_stride + out(blockIdx.x)) : 0.0f;
-    const typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * kGroupBytes<P>, squares);
+    const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + out(blockIdx.x)] : 0.0f;
+    const typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes, squares, ahead);
     int parity = 0;
 #pragma unroll 1
     for (GroupCursor<kPairing> at(a); !at.ended(a); at.next_block(a), parity ^= 1) {
@@ -238,7 +301,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
         for (int r = r0; r < a.n_rows; r += r_step) {
             float v = value(slot, row, r, n);
             const int64_t to = r * a.y_stride + n;
-            if (a.add) v += at.block == blockIdx.x && r == r0 ? old : load_as(a.y_type, a.y, to);
+            if (a.add) v += at.block == blockIdx.x && r == r0 ? old : static_cast<const float*>(a.y)[to];
             store_as(a.y_type, a.y, to, v);
         }
     }
@@ -269,7 +332,7 @@ size_t ring_room(const Gpu& gpu, size_t activations) {
 }
 template <class P>
 bool matvec_fits(const Gpu& gpu, int cols, int n_rows) {
-    const auto row = static_cast<size_t>(matvec_warps(gpu) * kGroupBytes<P>);
+    const auto row = static_cast<size_t>(matvec_warps(gpu) * place_bytes<P>(gpu));
     return ring_room<P>(gpu, P::Activations::bytes(cols, n_rows)) >= row;
 }
 
@@ -282,7 +345,8 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.n_rows = p.n_rows();
     a.staged = P::Activations::kAlwaysStaged || p.norm != nullptr || stages_activations(gpu, w.cols, a.n_rows);
     const size_t activations = a.staged ? P::Activations::bytes(w.cols, a.n_rows) : 0;
-    const auto ring_row = static_cast<size_t>(n_warps * kGroupBytes<P>);
+    const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu));
+    a.place_bytes = place_bytes<P>(gpu);
     a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations) / ring_row), 1, kMaxDepth);
     a.split = matvec_split(n_warps, gpu.n_multiprocessors, n_tiles, a.n_groups,
                            p.pairing == FewRows::kNone ? n_warps : n_warps / 2);

@@ -36,11 +36,23 @@ class Int8Activations {
                                    pairs * (scale_stride(cols) + blocks(cols) * start_bytes()));
     }
 
-    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* shared, float* squares)
+    // What a thread of a single row may load before the row is there: the norm's weights for its first values.
+    struct Ahead {
+        float4 norm[2] = {};
+        __device__ __forceinline__ explicit Ahead(const MatvecArgs& a) {
+            const int block = threadIdx.x / 4, t = threadIdx.x & 3;
+            if (kRows == 1 && a.norm != nullptr && 32 * block < a.w.cols) Normed::load_norm(a, block, t, norm);
+        }
+    };
+
+    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* shared, float* squares,
+                                               const Ahead& ahead)
         : Int8Activations(a, shared) {
         const int cols = a.w.cols, lane = threadIdx.x & 31;
         if (a.prepared != nullptr) {
             copy_prepared(a, reinterpret_cast<unsigned char*>(squares_after(a)) - shared, shared, squares);
+        } else if constexpr (kRows == 1) {
+            a.norm != nullptr ? stage_one<Normed>(a, squares, ahead) : stage_one<Plain>(a, squares, ahead);
         } else {
             stage_rows(a, 0, a.n_rows, squares);
         }
@@ -100,8 +112,7 @@ class Int8Activations {
   private:
     // Eight of a row's values, on their way: 16-bit ones, or f32 ones times the norm's weights.
     struct Plain {
-        static constexpr int kAhead = kRows == 1 ? 3 : 4;
-        uint4 v;
+        uint4 v = {};
         __device__ __forceinline__ void load(const MatvecArgs& a, int r, int block, int t) {
             const auto* from = static_cast<const bfloat*>(a.x) + r * a.x_stride + 32 * block;
             if constexpr (F::kSplit) {
@@ -112,7 +123,8 @@ class Int8Activations {
                 v = *reinterpret_cast<const uint4*>(from + 8 * t);
             }
         }
-        __device__ __forceinline__ float take(const MatvecArgs& a, int, int, float (&f)[8]) const {
+        static __device__ __forceinline__ void load_norm(const MatvecArgs&, int, int, float4 (&)[2]) {}
+        __device__ __forceinline__ float take(const MatvecArgs& a, const float4 (&)[2], float (&f)[8]) const {
             const uint32_t w[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
             for (int i = 0; i < 4; i++) {
@@ -123,8 +135,7 @@ class Int8Activations {
         }
     };
     struct Normed {
-        static constexpr int kAhead = kRows == 1 ? 1 : 4;
-        float4 v[2];
+        float4 v[2] = {};
         static __device__ __forceinline__ int first(int block, int t) { return 32 * block + (F::kSplit ? 4 : 8) * t; }
         static constexpr int kSecond = F::kSplit ? 16 : 4;
         __device__ __forceinline__ void load(const MatvecArgs& a, int r, int block, int t) {
@@ -133,12 +144,16 @@ class Int8Activations {
             v[0] = *reinterpret_cast<const float4*>(from);
             v[1] = *reinterpret_cast<const float4*>(from + kSecond);
         }
+        static __device__ __forceinline__ void load_norm(const MatvecArgs& a, int block, int t, float4 (&norm)[2]) {
+            norm[0] = *reinterpret_cast<const float4*>(a.norm + first(block, t));
+            norm[1] = *reinterpret_cast<const float4*>(a.norm + first(block, t) + kSecond);
+        }
         // Returns the sum of the squares.
-        __device__ __forceinline__ float take(const MatvecArgs& a, int block, int t, float (&f)[8]) const {
+        __device__ __forceinline__ float take(const MatvecArgs& a, const float4 (&norm)[2], float (&f)[8]) const {
             float sum = 0;
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                const auto w = *reinterpret_cast<const float4*>(a.norm + first(block, t) + kSecond * i);
+                const float4 w = norm[i];
                 f[4 * i] = v[i].x * w.x, f[4 * i + 1] = v[i].y * w.y;
                 f[4 * i + 2] = v[i].z * w.z, f[4 * i + 3] = v[i].w * w.w;
                 sum = fmaf(v[i].x, v[i].x, fmaf(v[i].y, v[i].y, fmaf(v[i].z, v[i].z, fmaf(v[i].w, v[i].w, sum))));
@@ -147,7 +162,31 @@ class Int8Activations {
         }
     };
 
-    // A team of four lanes, one a lane's place t in a block, brings a block; a warp has eight teams. Each warp brings
+    // A team of four lanes, one a lane's place t in a block, brings a block; a warp has eight teams. The next block is
+    // on its way while one is quantised.
+    template <class Octet>
+    __device__ __forceinline__ void stage_one(const MatvecArgs& a, float* squares, const Ahead& ahead) {
+        const int t = threadIdx.x & 3, n_teams = blockDim.x / 4, n_blocks = blocks(a.w.cols);
+        float4 norm[2] = {ahead.norm[0], ahead.norm[1]};
+        float sum = 0;
+        Octet next;
+        if (32 * (threadIdx.x / 4) < a.w.cols) next.load(a, 0, threadIdx.x / 4, t);
+#pragma unroll 1
+        for (int block = threadIdx.x / 4; block / 8 * 8 < n_blocks; block += n_teams) {
+            const Octet octet = next;
+            float v[8] = {}, square = 0;
+            if (32 * block < a.w.cols) square = octet.take(a, norm, v);
+            if (32 * (block + n_teams) < a.w.cols) {
+                next.load(a, 0, block + n_teams, t);
+                Octet::load_norm(a, block + n_teams, t, norm);
+            }
+            quantize(a, v, 0, block, block < n_blocks);
+            if (a.norm != nullptr) sum += warp_sum(square);
+        }
+        if (a.norm != nullptr && (threadIdx.x & 31) == 0) squares[threadIdx.x / 32] = sum;
+    }
+
+    // The same for several rows, some blocks of any of them on their way at once. Each warp brings
     // the same blocks of every row, so a row's sum of squares does not depend on its company.
     template <class Octet>
     __device__ __forceinline__ void stage(const MatvecArgs& a, int first_row, int n_rows, float* squares) {
@@ -157,7 +196,7 @@ class Int8Activations {
         const int n_items = max(n_strips, 0) * n_rows;
         if (a.norm != nullptr && lane < n_rows) squares[(first_row + lane) * kMaxWarps + warp] = 0;
         __syncwarp();
-        constexpr int kAhead = Octet::kAhead;
+        constexpr int kAhead = 4;
         int block = team, row = first_row;  // of the next item to load
         for (int item = 0; item < n_items; item += kAhead) {
             Octet octets[kAhead];
@@ -172,7 +211,11 @@ class Int8Activations {
             for (int k = 0; k < kAhead; k++) {
                 if (item + k >= n_items) break;
                 float v[8] = {}, square = 0;
-                if (32 * at_block[k] < a.w.cols) square = octets[k].take(a, at_block[k], t, v);
+                float4 norm[2];
+                if (32 * at_block[k] < a.w.cols) {
+                    Octet::load_norm(a, at_block[k], t, norm);
+                    square = octets[k].take(a, norm, v);
+                }
                 quantize(a, v, at_row[k], at_block[k], at_block[k] < n_blocks);
                 if (a.norm == nullptr) continue;
                 square = warp_sum(square);
@@ -270,6 +313,12 @@ struct Int8Product {
     template <class Fetch>
     static __device__ __forceinline__ void fetch(Raw& raw, const Source& s, Fetch f) {
         F::fetch(raw, s.quants, s.scales, threadIdx.x & 31, f);
+    }
+    // A group in shared memory, its scales behind its quants.
+    static constexpr bool kBulk = true;
+    static constexpr int kQuantBytes = kLayout.quant_bytes, kScaleBytes = kLayout.scale_bytes;
+    static __device__ __forceinline__ void load(Raw& raw, const unsigned char* group) {
+        F::fetch(raw, group, group + kQuantBytes, threadIdx.x & 31, FromGroup());
     }
     static __device__ __forceinline__ Columns columns(const Activations&, int) { return {}; }
 

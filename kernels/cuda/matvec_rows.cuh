@@ -7,9 +7,10 @@ namespace samba::cuda {
 // The rows of activations as bf16, in shared memory or (without a norm, where they are many or long) where they are.
 // A lane reads rows lane / 4 and 8 more, or the last one where there is no such row, whose sums nobody asks for. Beyond
 // the end, where all weights are zero, stand the last columns.
-template <int kEights>
+template <int kRows>
 class RowActivations {
   public:
+    static constexpr int kEights = (kRows + 7) / 8;
     static constexpr bool kAlwaysStaged = false;
     // Neighbouring rows start in different halves of the banks.
     __host__ __device__ static int stride(int cols) { return (cols + 63) / 64 * 64 + 32; }
@@ -17,7 +18,17 @@ class RowActivations {
         return static_cast<size_t>(n_rows * stride(cols)) * sizeof(bfloat);
     }
 
-    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared, float* squares)
+    // What a thread of a single row may load before the row is there: the norm's weights for its first values.
+    struct Ahead {
+        float4 norm = {};
+        __device__ __forceinline__ explicit Ahead(const MatvecArgs& a) {
+            const int at = 4 * threadIdx.x;
+            if (kRows == 1 && a.norm != nullptr && at < a.w.cols) norm = *reinterpret_cast<const float4*>(a.norm + at);
+        }
+    };
+
+    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared, float* squares,
+                                              const Ahead& ahead)
         : cols_(padded_columns(a.w.cols)) {
         const int lane = threadIdx.x & 31;
         t_ = lane & 3;
@@ -26,7 +37,13 @@ class RowActivations {
             if (a.prepared != nullptr) {
                 copy_prepared(a, bytes(a.w.cols, a.n_rows), shared, squares);
             } else {
-                a.norm != nullptr ? stage_normed(a, 0, a.n_rows, to, squares) : stage(a, to);
+                if (a.norm == nullptr) {
+                    stage(a, to);
+                } else if constexpr (kRows == 1) {
+                    stage_one_normed(a, to, squares, ahead);
+                } else {
+                    stage_normed(a, 0, a.n_rows, to, squares);
+                }
             }
             __syncthreads();
         }
@@ -41,6 +58,26 @@ class RowActivations {
         return *reinterpret_cast<const uint4*>(row_[e] + min(column + 8 * t_, cols_ - 8));
     }
 
+    static __device__ __forceinline__ void stage_one_normed(const MatvecArgs& a, bfloat* to, float* squares,
+                                                            const Ahead& ahead) {
+        const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, step = 4 * blockDim.x;
+        float sum = 0;
+        float4 w = ahead.norm;
+#pragma unroll 1
+        for (int at = 4 * threadIdx.x; at - 4 * lane < a.w.cols; at += step) {
+            float square = 0;
+            if (at < a.w.cols) {
+                const auto v = *reinterpret_cast<const float4*>(row_of(a, 0) + at);
+                *reinterpret_cast<uint2*>(to + at) =
+                    make_uint2(pack_bf16(v.x * w.x, v.y * w.y), pack_bf16(v.z * w.z, v.w * w.w));
+                square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w)));
+            }
+            if (at + step < a.w.cols) w = *reinterpret_cast<const float4*>(a.norm + at + step);
+            sum += warp_sum(square);
+        }
+        if (lane == 0) squares[warp] = sum;
+    }
+
     // squares[r][warp]: parts of each row's sum of squares. A thread has the same columns of every row, so a row's sum
     // does not depend on its company.
     static __device__ __forceinline__ void stage_normed(const MatvecArgs& a, int first_row, int n_rows, bfloat* to,
@@ -53,12 +90,11 @@ class RowActivations {
         int at = 4 * threadIdx.x, row = first_row;
         for (int item = 0; item < n_strips * n_rows; item += kAhead) {
             float4 v[kAhead];
-            int at_of[kAhead], row_of[kAhead];
+            int at_of[kAhead], row_at[kAhead];
 #pragma unroll
             for (int k = 0; k < kAhead; k++) {
-                at_of[k] = at, row_of[k] = row;
-                const auto* from = static_cast<const float*>(a.x) + (a.gather ? a.rows.row[row] : row) * a.x_stride;
-                v[k] = at < a.w.cols ? *reinterpret_cast<const float4*>(from + at) : make_float4(0, 0, 0, 0);
+                at_of[k] = at, row_at[k] = row;
+                v[k] = at < a.w.cols ? *reinterpret_cast<const float4*>(row_of(a, row) + at) : make_float4(0, 0, 0, 0);
                 if (++row == first_row + n_rows) row = first_row, at += 4 * blockDim.x;
             }
 #pragma unroll
@@ -66,23 +102,26 @@ class RowActivations {
                 if (item + k >= n_strips * n_rows) break;
                 if (at_of[k] < a.w.cols) {
                     const auto w = *reinterpret_cast<const float4*>(a.norm + at_of[k]);
-                    *reinterpret_cast<uint2*>(to + row_of[k] * stride(a.w.cols) + at_of[k]) =
+                    *reinterpret_cast<uint2*>(to + row_at[k] * stride(a.w.cols) + at_of[k]) =
                         make_uint2(pack_bf16(v[k].x * w.x, v[k].y * w.y), pack_bf16(v[k].z * w.z, v[k].w * w.w));
                 }
                 const float square =
                     warp_sum(fmaf(v[k].x, v[k].x, fmaf(v[k].y, v[k].y, fmaf(v[k].z, v[k].z, v[k].w * v[k].w))));
-                if (lane == 0) squares[row_of[k] * kMaxWarps + warp] += square;
+                if (lane == 0) squares[row_at[k] * kMaxWarps + warp] += square;
             }
         }
     }
 
   private:
+    static __device__ __forceinline__ const float* row_of(const MatvecArgs& a, int row) {
+        return static_cast<const float*>(a.x) + (a.gather ? a.rows.row[row] : row) * a.x_stride;
+    }
     static __device__ __forceinline__ uint32_t f16_as_bf16(uint32_t pair) {
         return pack_bf16(low_f16(pair), high_f16(pair));
     }
     // Several rows' loads are under way at once.
     static __device__ __forceinline__ void stage(const MatvecArgs& a, bfloat* to) {
-        constexpr int kAhead = 8;
+        constexpr int kAhead = kRows == 1 ? 2 : 8;
         const int vectors = a.w.cols / 8, n_strips = (vectors + blockDim.x - 1) / blockDim.x;
         const auto* from = static_cast<const bfloat*>(a.x);
         int at = threadIdx.x, row = 0;
@@ -112,30 +151,30 @@ class RowActivations {
 };
 
 // What the products' blocks would otherwise each make for themselves: a block a row.
-template <int kEights>
+template <int kRows>
 __global__ void __launch_bounds__(kMaxWarps * 32)
     norm_rows_kernel(const __grid_constant__ MatvecArgs a, unsigned char* to) {
     grid_dependents();
     grid_wait();
-    auto* squares = reinterpret_cast<float*>(to + RowActivations<kEights>::bytes(a.w.cols, a.n_rows));
-    RowActivations<kEights>::stage_normed(a, blockIdx.x, 1, reinterpret_cast<bfloat*>(to), squares);
+    auto* squares = reinterpret_cast<float*>(to + RowActivations<kRows>::bytes(a.w.cols, a.n_rows));
+    RowActivations<kRows>::stage_normed(a, blockIdx.x, 1, reinterpret_cast<bfloat*>(to), squares);
 }
 
-// 16-bit rows as they lie in the file, padded to a multiple of 8 values. kMost: rows of activations, 8 or 16.
+// 16-bit rows as they lie in the file, padded to a multiple of 8 values. kMost: rows of activations, 1, 8 or 16.
 struct RowsRaw {
     uint4 v[2][2];  // block, row g or g + 8
 };
 template <int kMost>
 struct RowsProduct {
-    static constexpr int kRows = kMost, kEights = kRows / 8, kColumns = 64, kPieces = 4;
+    static constexpr int kRows = kMost, kEights = (kRows + 7) / 8, kColumns = 64, kPieces = 4;
     using Raw = RowsRaw;
-    using Activations = RowActivations<kEights>;
+    using Activations = RowActivations<kRows>;
     struct Columns {
         uint4 v[kEights][2];
     };
 
     static constexpr bool kPrepares = false;  // only with a norm
-    static constexpr auto kPrepare = norm_rows_kernel<kEights>;
+    static constexpr auto kPrepare = norm_rows_kernel<kRows>;
 
     // A lane's place in a group: its columns of rows g and g + 8.
     struct Source {
@@ -165,6 +204,7 @@ struct RowsProduct {
             for (int b = 0; b < 2; b++) f(raw.v[b][upper], s.row[upper] + 64 * b, s.column + 32 * b < s.cols);
         }
     }
+    static constexpr bool kBulk = false;
     static __device__ __forceinline__ Columns columns(const Activations& x, int group) {
         Columns c;
 #pragma unroll
@@ -231,7 +271,10 @@ struct F16Product : RowsProduct<kMost> {
 
 template <template <int> class Product>
 void launch_rows(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
-    p.n_rows() <= 8 ? launch_matvec<Product<8>>(gpu, w, p) : launch_matvec<Product<16>>(gpu, w, p);
+    const int n = p.n_rows();
+    n == 1   ? launch_matvec<Product<1>>(gpu, w, p)
+    : n <= 8 ? launch_matvec<Product<8>>(gpu, w, p)
+             : launch_matvec<Product<16>>(gpu, w, p);
 }
 
 }  // namespace samba::cuda

@@ -150,6 +150,46 @@ __device__ __forceinline__ void send(int rank, float* p, uint64_t* counter, cons
 #endif
 }
 
+// Bytes (a multiple of 16, as both addresses) to shared memory in the background, by the copy engine. `full` counts
+// them: a phase of it ends when one arrive_and_expect() and so many bytes have come.
+__device__ __forceinline__ void init_copies(uint64_t* full) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], 1;\n"
+        "fence.mbarrier_init.release.cluster;" ::"r"(shared_address(full))
+        : "memory");
+#endif
+}
+__device__ __forceinline__ void arrive_and_expect(uint64_t* full, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(bytes)
+                 : "memory");
+#endif
+}
+__device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t bytes, uint64_t* full) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(full))
+                 : "memory");
+#endif
+}
+// Until the phase of this parity has ended.
+__device__ __forceinline__ void wait_for_copies(uint64_t* full, uint32_t parity) {
+#if __CUDA_ARCH__ >= 900
+    uint32_t arrived = 0;
+    while (arrived == 0) {
+        asm volatile(
+            "{\n.reg .pred p;\n"
+            "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+            "selp.u32 %0, 1, 0, p;\n}"
+            : "=r"(arrived)
+            : "r"(shared_address(full)), "r"(parity)
+            : "memory");
+    }
+#endif
+}
+
 // All blocks of the cluster have called cluster_arrive() when cluster_wait() returns: they run, and their counters are
 // set up. Nothing else that they wrote is meant to be read.
 __device__ __forceinline__ void cluster_arrive() {
