@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/attention_blocks.cuh"
+#include "kernels/cuda/early_run.cuh"
 
 namespace samba::cuda {
 namespace {
@@ -230,7 +231,9 @@ __device__ __forceinline__ void weigh_values(const TensorShared<S, kDim>& s, int
 }
 
 // The same for 16-bit queries and heads of kDim values, on tensor cores: 16 queries are an instruction's rows.
-template <class R, int kDim>
+// kEarly: rows of the ring, but for the run's own, are there since the last step, and loaded before the wait
+// (early_run.cuh). Of many runs the blocks come one after another, and would each look at the table twice.
+template <class R, int kDim, bool kEarly>
 __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_kernel(const __grid_constant__ Args a) {
     grid_dependents();
     using S = typename R::Value;
@@ -238,9 +241,22 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
     constexpr int kOwn = kDim / s.kWarps, kTiles = kOwn / 8;  // dimensions of a warp
     const int kv_head = blockIdx.y, first_row = blockIdx.x * a.blocks_per_split * s.kKeys;
     const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, own = warp * kOwn;
-    if (R::kPlain && threadIdx.x < 2) send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
+    constexpr bool kLoadsEarly = kEarly && R::kPlain;
+    DeviceRun early;
+    if constexpr (kLoadsEarly) {
+        early = load_run(a.runs + blockIdx.z);
+        load_ring<R, kDim>(a, early, Place(a, early), kv_head, first_row, s);
+        cp_async_commit();
+    } else if (R::kPlain && threadIdx.x < 2) {
+        send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
+    }
     grid_wait();
-    const DeviceRun run = a.runs[blockIdx.z];
+    const DeviceRun run = kLoadsEarly ? load_run(a.runs + blockIdx.z) : a.runs[blockIdx.z];
+    const bool loaded = kLoadsEarly && same_place(run, early);
+    if (kLoadsEarly && !loaded) {
+        cp_async_wait<0>();
+        __syncthreads();
+    }
     const Place place(a, run);
     const int n_queries = a.group * run.n_rows;
 #pragma unroll 1
@@ -261,7 +277,7 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
             const bool any = threadIdx.x < s.kKeys && place.needed(place.age(first + threadIdx.x));
             if (!__syncthreads_or(any)) continue;
             if (chunk == 0 || a.blocks_per_split > 1) {
-                load_ring<R, kDim>(a, run, place, kv_head, first, s);
+                if (!loaded || chunk > 0 || b > 0) load_ring<R, kDim>(a, run, place, kv_head, first, s);
                 load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
             }
             cp_async_commit();
@@ -351,7 +367,9 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                 if constexpr (!std::is_same_v<Q, float>) {
                     const auto start = [&]<int kDim>(std::integral_constant<int, kDim>) {
                         using Shared = TensorShared<Q, kDim>;
-                        launch(gpu, grid, dim3(Shared::kThreads), sizeof(Shared), tensor_kernel<R, kDim>, a);
+                        const auto kernel =
+                            group.n_runs == 1 ? tensor_kernel<R, kDim, true> : tensor_kernel<R, kDim, false>;
+                        launch(gpu, grid, dim3(Shared::kThreads), sizeof(Shared), kernel, a);
                     };
                     if (tensor && head_dim == 64) return start(std::integral_constant<int, 64>());
                     if (tensor && head_dim == 128) return start(std::integral_constant<int, 128>());

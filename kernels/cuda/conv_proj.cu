@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/early_run.cuh"
 #include "kernels/cuda/matvec_int8.cuh"
 #include "kernels/cuda/matvec_rows.cuh"
 #include "kernels/cuda/planes.cuh"
@@ -102,18 +103,36 @@ __device__ __forceinline__ void find_planes(const Args& a, RowPlanes* planes) {
     }
 }
 
+// Of a single row: its channel's state, loaded before the kernel waits, and where that was.
+struct EarlyWindow {
+    int64_t from = kNone;
+    ConvWindow<kWidth> window = {};
+
+    __device__ __forceinline__ EarlyWindow(const Args& a, int c, bool there) {
+        if (!there) return;
+        const DeviceRun run = load_run(a.runs);
+        from = plane_after(a.state, run.slot, run.position - 1) - a.state.base;
+#pragma unroll
+        for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(a.state.base + from + c * kBefore + j);
+    }
+};
+
 // The convolution of channel c over all rows, whose loads are all under way before the first is used; `value`: the
 // channel's place in the activations.
 template <int kRows>
 __device__ __forceinline__ void convolve(const Args& a, const RowPlanes* planes, const Channel& channel, int c,
-                                         bfloat* value) {
+                                         const EarlyWindow& early, bfloat* value) {
     bfloat raw[kRows];
     ConvWindow<kWidth> before[kRows], window;
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
         if (r >= a.n_rows) break;
         raw[r] = a.u[r * a.u_stride + c];
-        if (planes[r].from != kNone) before[r].load(a.state.base + planes[r].from + c * kBefore, kBefore, 1);
+        if (kRows == 1 && planes[r].from == early.from) {
+            before[r] = early.window;
+        } else if (planes[r].from != kNone) {
+            before[r].load(a.state.base + planes[r].from + c * kBefore, kBefore, 1);
+        }
     }
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
@@ -198,13 +217,14 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     slice.fetch(a, shared);
     int c = threadIdx.x;
     Channel channel(a, slice.first + c, c < slice.n_columns);
+    EarlyWindow early(a, slice.first + c, kRows == 1 && c < slice.n_columns);
     grid_wait();
     find_planes(a, planes);
     __syncthreads();
 #pragma unroll 1
     while (c < slice.n_columns) {
-        convolve<kRows>(a, planes, channel, slice.first + c, values + c);
-        c += kThreads;
+        convolve<kRows>(a, planes, channel, slice.first + c, early, values + c);
+        c += kThreads, early.from = kNone;
         channel = Channel(a, slice.first + c, c < slice.n_columns);
     }
     __syncthreads();

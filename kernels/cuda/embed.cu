@@ -41,6 +41,7 @@ __device__ void quantized_row(const DeviceWeight& w, int token, float* x) {
 template <class T>
 __device__ void plain_row(const DeviceWeight& w, int64_t stride, int token, float* x) {
     const T* from = reinterpret_cast<const T*>(w.data) + token * stride;
+#pragma unroll 8
     for (int i = threadIdx.x; i < w.cols; i += kThreads) x[i] = to_float(from[i]);
 }
 
@@ -65,11 +66,12 @@ __device__ void table_row(DType type, const DeviceWeight& w, int token, float* x
     }
 }
 
-// cos and sin of position · frequency: the product wraps at whole turns, so that it is exact at any position.
+// cos and sin of position · frequency: the product wraps at whole turns, so that it is exact at any position. The last
+// warps' work: the first ones have most of the table's row.
 __device__ void rope_row(const EmbedArgs& a, int64_t position, int row) {
     for (int r = 0; r < a.n_ropes; r++) {
         const RopeOut& rope = a.ropes[r];
-        for (int i = threadIdx.x; i < rope.half; i += kThreads) {
+        for (int i = kThreads - 1 - threadIdx.x; i < rope.half; i += kThreads) {
             const auto turn = static_cast<int64_t>(static_cast<uint64_t>(position) * rope.turns[i]);
             double sine, cosine;
             sincospi(static_cast<double>(turn) * 0x1p-63, &sine, &cosine);
@@ -90,8 +92,8 @@ __global__ void __launch_bounds__(kThreads)
         const int row = run.first_row + r;
         const int64_t position = run.position + r;
         const int token = run.from_sample ? a.tables.sampled[run.slot] : a.tables.tokens[row];
-        table_row(type, w, token, x + row * x_stride);
         rope_row(a, position, row);
+        table_row(type, w, token, x + row * x_stride);
         if (threadIdx.x == 0) a.tables.history[run.slot * kHistory + position % kHistory] = token;
     }
     if (blockIdx.x != 0) return;

@@ -84,7 +84,8 @@ __device__ __forceinline__ float row_scale(const MatvecArgs& a, const float* squ
 struct MatvecSums {
     const MatvecArgs& a;
     const float *sums, *squares;
-    int warp_sums;  // of a warp
+    int warp_sums;    // of a warp
+    float one_scale;  // of a single row; or 0
 
     __device__ __forceinline__ float operator()(int slot, int row, int r, int n) const {
         const int at = r / 8 * 128 + ((row & 7) * 4 + r % 8 / 2) * 4 + (row >> 3) * 2 + (r & 1);
@@ -97,39 +98,43 @@ struct MatvecSums {
 #pragma unroll
             for (const float part : parts) v += part;
         }
-        if (a.norm != nullptr) v *= row_scale(a, squares, r);
+        if (a.norm != nullptr) v *= one_scale != 0 ? one_scale : row_scale(a, squares, r);
         return a.bias != nullptr ? v + a.bias[n] : v;
     }
 };
 
 // What two tiles make: h = silu(gate) * up, or two rotated values of a head.
 template <FewRows::Pairing kPairing>
-__device__ __forceinline__ void write_pairs(const MatvecArgs& a, const MatvecSums& value, int block) {
-#pragma unroll 1
-    for (int o = threadIdx.x; o < (kTile * a.n_rows) << (a.slots_bits - 1); o += blockDim.x) {
-        const int local = o / kTile & ((1 << (a.slots_bits - 1)) - 1), row = o % kTile,
-                  r = o / kTile >> (a.slots_bits - 1);
-        const int pair = (block << (a.slots_bits - 1)) + local;
-        if (pair >= a.n_pairs) continue;
-        const int tile = tile_of_slot<kPairing>(a, 2 * pair), n = tile * kTile + row,
-                  m = tile_of_slot<kPairing>(a, 2 * pair + 1) * kTile + row;
-        float first = value(2 * local, row, r, n), second = value(2 * local + 1, row, r, m);
+struct PairOutput {
+    int local, row, r, n, m;  // pair of the block, row of the tile and of activations, rows of the weight
+    bool there, turns = false;
+    float cos = 1, sin = 0;
+
+    // The o-th of the block's.
+    __device__ __forceinline__ PairOutput(const MatvecArgs& a, int block, int o) {
+        const int bits = a.slots_bits - 1, pair = (block << bits) + (o / kTile & ((1 << bits) - 1));
+        local = pair - (block << bits), row = o % kTile, r = o / kTile >> bits;
+        there = r < a.n_rows && pair < a.n_pairs;
+        const int tile = tile_of_slot<kPairing>(a, 2 * pair);
+        n = tile * kTile + row, m = tile_of_slot<kPairing>(a, 2 * pair + 1) * kTile + row;
+        if (kPairing != FewRows::kRotary || !there) return;
+        const int of_head = n % (a.head_tiles * kTile), half = a.half_tiles * kTile;
+        if (m - n != half || tile >= a.rotated_tiles || of_head >= half) return;
+        turns = true;
+        cos = a.cos[r * a.rope_stride + of_head], sin = a.sin[r * a.rope_stride + of_head];
+    }
+    __device__ __forceinline__ void write(const MatvecArgs& a, const MatvecSums& value) const {
+        if (!there) return;
+        const float first = value(2 * local, row, r, n), second = value(2 * local + 1, row, r, m);
         const int64_t to = r * a.y_stride;
         if constexpr (kPairing == FewRows::kGateUp) {
             store_as(a.y_type, a.y, to + n, silu(first) * second);
-            continue;
+        } else {
+            store_as(a.y_type, a.y, to + n, turns ? first * cos - second * sin : first);
+            store_as(a.y_type, a.y, to + m, turns ? second * cos + first * sin : second);
         }
-        const int of_head = n % (a.head_tiles * kTile);
-        if (m - n == a.half_tiles * kTile && tile < a.rotated_tiles && of_head < a.half_tiles * kTile) {
-            const int64_t i = r * a.rope_stride + of_head;
-            const float c = a.cos[i], s = a.sin[i], x = first;
-            first = x * c - second * s;
-            second = second * c + x * s;
-        }
-        store_as(a.y_type, a.y, to + n, first);
-        store_as(a.y_type, a.y, to + m, second);
     }
-}
+};
 
 // Where a warp is in its sequence of groups.
 template <FewRows::Pairing kPairing>
@@ -273,7 +278,9 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     grid_wait();
     const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && out(blockIdx.x) < a.w.rows;
     const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + out(blockIdx.x)] : 0.0f;
+    const PairOutput<kPairing> pair(a, blockIdx.x, threadIdx.x);
     const typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes, squares, ahead);
+    const float one_scale = P::kRows == 1 && a.norm != nullptr ? row_scale(a, squares, 0) : 0.0f;
     int parity = 0;
 #pragma unroll 1
     for (GroupCursor<kPairing> at(a); !at.ended(a); at.next_block(a), parity ^= 1) {
@@ -290,9 +297,13 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
                 make_float4(sum[e][0], sum[e][1], sum[e][2], sum[e][3]);
         }
         __syncthreads();
-        const MatvecSums value{a, sums[parity], squares, kWarpSums};
+        const MatvecSums value{a, sums[parity], squares, kWarpSums, one_scale};
         if constexpr (kPairing != FewRows::kNone) {
-            write_pairs<kPairing>(a, value, at.block);
+            if (at.block == blockIdx.x) pair.write(a, value);
+            const int n_outputs = (kTile * a.n_rows) << (a.slots_bits - 1);
+            const int first = at.block == blockIdx.x ? threadIdx.x + blockDim.x : threadIdx.x;
+#pragma unroll 1
+            for (int o = first; o < n_outputs; o += blockDim.x) PairOutput<kPairing>(a, at.block, o).write(a, value);
             continue;
         }
         const int n = out(at.block);

@@ -112,6 +112,7 @@ class Int8Activations {
   private:
     // Eight of a row's values, on their way: 16-bit ones, or f32 ones times the norm's weights.
     struct Plain {
+        static constexpr int kAtOnce = 3;
         uint4 v = {};
         __device__ __forceinline__ void load(const MatvecArgs& a, int r, int block, int t) {
             const auto* from = static_cast<const bfloat*>(a.x) + r * a.x_stride + 32 * block;
@@ -135,6 +136,7 @@ class Int8Activations {
         }
     };
     struct Normed {
+        static constexpr int kAtOnce = 1;
         float4 v[2] = {};
         static __device__ __forceinline__ int first(int block, int t) { return 32 * block + (F::kSplit ? 4 : 8) * t; }
         static constexpr int kSecond = F::kSplit ? 16 : 4;
@@ -162,26 +164,32 @@ class Int8Activations {
         }
     };
 
-    // A team of four lanes, one a lane's place t in a block, brings a block; a warp has eight teams. The next block is
-    // on its way while one is quantised.
+    // A team of four lanes, one a lane's place t in a block, brings a block; a warp has eight teams.
     template <class Octet>
     __device__ __forceinline__ void stage_one(const MatvecArgs& a, float* squares, const Ahead& ahead) {
         const int t = threadIdx.x & 3, n_teams = blockDim.x / 4, n_blocks = blocks(a.w.cols);
         float4 norm[2] = {ahead.norm[0], ahead.norm[1]};
         float sum = 0;
-        Octet next;
-        if (32 * (threadIdx.x / 4) < a.w.cols) next.load(a, 0, threadIdx.x / 4, t);
 #pragma unroll 1
-        for (int block = threadIdx.x / 4; block / 8 * 8 < n_blocks; block += n_teams) {
-            const Octet octet = next;
-            float v[8] = {}, square = 0;
-            if (32 * block < a.w.cols) square = octet.take(a, norm, v);
-            if (32 * (block + n_teams) < a.w.cols) {
-                next.load(a, 0, block + n_teams, t);
-                Octet::load_norm(a, block + n_teams, t, norm);
+        for (int first = threadIdx.x / 4; first / 8 * 8 < n_blocks; first += Octet::kAtOnce * n_teams) {
+            Octet octets[Octet::kAtOnce];
+#pragma unroll
+            for (int k = 0; k < Octet::kAtOnce; k++) {
+                const int block = first + k * n_teams;
+                if (32 * block < a.w.cols) octets[k].load(a, 0, block, t);
             }
-            quantize(a, v, 0, block, block < n_blocks);
-            if (a.norm != nullptr) sum += warp_sum(square);
+#pragma unroll
+            for (int k = 0; k < Octet::kAtOnce; k++) {
+                const int block = first + k * n_teams;
+                if (block / 8 * 8 >= n_blocks) break;
+                float v[8] = {}, square = 0;
+                if (32 * block < a.w.cols) {
+                    if (block >= n_teams) Octet::load_norm(a, block, t, norm);
+                    square = octets[k].take(a, norm, v);
+                }
+                quantize(a, v, 0, block, block < n_blocks);
+                if (a.norm != nullptr) sum += warp_sum(square);
+            }
         }
         if (a.norm != nullptr && (threadIdx.x & 31) == 0) squares[threadIdx.x / 32] = sum;
     }

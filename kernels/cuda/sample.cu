@@ -2,6 +2,7 @@
 // parts: it makes those to draw from (bias, penalties), their sums, and the best of every few of them. A second one, a
 // block a row, cuts out the best candidates with a bound that at least K logits reach, sorts them and draws. Where that
 // list does not hold all that may be drawn, the thresholds are found by bisection over all logits.
+#include "kernels/cuda/early_run.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sample_parts.cuh"
@@ -27,16 +28,24 @@ struct Row {
     int n_recent;      // tokens that penalties look at
     bool changed;
 
-    __device__ __forceinline__ Row(const Args& a, int row)
-        : run(a.tables.now[a.wanted.run[row]]),
-          p(a.sampling.slots[run.slot]),
-          position(run.position + a.wanted.row[row] + 1) {
+    __device__ __forceinline__ Row(const Args& a, int row, const DeviceRun& run_)
+        : run(run_), p(a.sampling.slots[run.slot]), position(run.position + a.wanted.row[row] + 1) {
         const bool penalties = p.repeat_penalty != 1.0f || p.frequency_penalty != 0.0f || p.presence_penalty != 0.0f;
         const int64_t known = position - a.tables.history_start[run.slot];
         n_recent = penalties ? static_cast<int>(max(int64_t{0}, min(known, static_cast<int64_t>(p.repeat_last_n)))) : 0;
         changed = p.has_bias || n_recent > 0;
     }
 };
+
+// A row as it is when the kernel before has ended; mostly as it was assumed before that (early_run.cuh): what follows
+// from its run does not change during a step.
+__device__ __forceinline__ Row row_after_wait(const Args& a, int row) {
+    const DeviceRun* table = a.tables.now + a.wanted.run[row];
+    const Row early(a, row, load_run(table));
+    grid_wait();
+    const DeviceRun run = load_run(table);
+    return same_place(run, early.run) ? early : Row(a, row, run);
+}
 
 // x + bias, then the penalties of the recent tokens, for the part's logits (first … end); by all threads of its block.
 __device__ void change_logits(const Args& a, const Row& row, const float* raw, float* x, int32_t* counts, int first,
@@ -98,10 +107,9 @@ __global__ void __launch_bounds__(kPartThreads) survey_kernel(const __grid_const
     __shared__ int n_finite;
     grid_dependents();
     if (threadIdx.x == 0) n_finite = 0;
-    grid_wait();
+    const Row row = row_after_wait(a, blockIdx.y);
     const int index = blockIdx.y, part = blockIdx.x, first = part * kPartLogits,
               end = min(first + kPartLogits, a.vocab);
-    const Row row(a, index);
     const float* raw = a.logits + index * a.stride;
     float v[kChunkLogits];
     const auto load = [&](const float* from) {
@@ -137,6 +145,13 @@ __global__ void __launch_bounds__(kPartThreads) survey_kernel(const __grid_const
     stats.n_finite = n_finite;
     if (threadIdx.x == 0) a.sampling.parts[of_part] = stats;
 }
+
+// Of a whole row: sums relative to the maxima, of the logits as they came (raw) and as they are drawn from.
+struct Totals {
+    float raw_max;
+    double raw_sum, sum;
+    int n_finite;
+};
 
 // The id drawn from the sorted list, or -1 where the list does not hold all that may be drawn.
 // all: the list holds every candidate; mass: of all logits of x relative to the best, where it is needed.
@@ -190,24 +205,27 @@ __device__ int draw_slowly(const SampleShared& s, const SlotSampling& p, const f
     return id_of(bisect(s, x, vocab, least, uniform * total, true, kept));
 }
 
-// The row as a whole, from its parts; in a fixed order.
-struct Totals {
-    float raw_max, max;
-    double raw_sum, sum;  // relative to the maxima
-    int n_finite;
-
-    __device__ __forceinline__ Totals(const SampleShared& s, const PartStats* parts, int n_parts) {
-        raw_max = block_max(s, n_parts, [&](int i) { return parts[i].raw_max; });
-        max = block_max(s, n_parts, [&](int i) { return parts[i].max; });
-        const auto scaled = [](double sum, float from, float to) {
-            return from == -INFINITY ? 0.0 : sum * exp(static_cast<double>(from) - to);
-        };
-        raw_sum = block_sum(s, n_parts, [&](int i) { return scaled(parts[i].raw_sum, parts[i].raw_max, raw_max); });
-        sum = block_sum(s, n_parts, [&](int i) { return scaled(parts[i].sum, parts[i].max, max); });
-        n_finite =
-            static_cast<int>(block_sum(s, n_parts, [&](int i) { return static_cast<double>(parts[i].n_finite); }));
+// The row as a whole, from its parts, in a fixed order: one warp's work, there for all after the next barrier.
+__device__ __forceinline__ void sum_up(Totals& totals, const PartStats* parts, int n_parts) {
+    if (threadIdx.x >= 32) return;
+    PartStats own = {0, 0, -INFINITY, -INFINITY, 0};
+    const auto scaled = [](double sum, float from, float to) {
+        return from == -INFINITY ? 0.0 : sum * exp(static_cast<double>(from) - to);
+    };
+#pragma unroll 1
+    for (int i = threadIdx.x; i < n_parts; i += 32) {
+        const PartStats part = parts[i];
+        const float raw_max = fmaxf(own.raw_max, part.raw_max), max = fmaxf(own.max, part.max);
+        own.raw_sum = scaled(own.raw_sum, own.raw_max, raw_max) + scaled(part.raw_sum, part.raw_max, raw_max);
+        own.sum = scaled(own.sum, own.max, max) + scaled(part.sum, part.max, max);
+        own.raw_max = raw_max, own.max = max, own.n_finite += part.n_finite;
     }
-};
+    const float raw_max = warp_max(own.raw_max), max = warp_max(own.max);
+    const double raw_sum = warp_sum(scaled(own.raw_sum, own.raw_max, raw_max));
+    const double sum = warp_sum(scaled(own.sum, own.max, max));
+    const int n_finite = __reduce_add_sync(0xffffffffu, own.n_finite);
+    if (threadIdx.x == 0) totals = {raw_max, raw_sum, sum, n_finite};
+}
 
 // The list of the best of x, from what survey_kernel has found to be each chunk's best: only chunks whose best reaches
 // the bound are read again.
@@ -232,10 +250,10 @@ __device__ __forceinline__ Best list_from_chunks(const SampleShared& s, const fl
 }
 
 __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_constant__ Args a) {
+    __shared__ Totals totals;
     grid_dependents();
-    grid_wait();
     const SampleShared s(dynamic_shared());
-    const Row row(a, blockIdx.x);
+    const Row row = row_after_wait(a, blockIdx.x);
     const DeviceRun& run = row.run;
     const SlotSampling& p = row.p;
     const int64_t position = row.position;
@@ -251,7 +269,8 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
     uint64_t own = 0;
 #pragma unroll 8
     for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) own = max(own, chunks[i]);
-    const Totals totals(s, a.sampling.parts + first_part, a.n_parts);
+    sum_up(totals, a.sampling.parts + first_part, a.n_parts);
+    __syncthreads();
     Best best = list_from_chunks(s, x, a.vocab, chunks, n_chunks, own, totals.n_finite, wanted);
     const float top = best.n > 0 ? logit_of(s.list[0]) : -INFINITY;
     const float raw_top = totals.raw_max;
@@ -289,8 +308,12 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
         result.slot = run.slot;
         result.token = {id, static_cast<float>(raw[id] - log_total)};
     }
-    __threadfence_system();
-    __syncthreads();
+    if (p.n_top > 0) {
+        __threadfence_system();
+        __syncthreads();
+    } else if (threadIdx.x == 0) {
+        __threadfence_system();  // nobody else has written
+    }
     if (threadIdx.x == 0) *const_cast<volatile uint64_t*>(&result.step) = step;
 }
 

@@ -2,6 +2,7 @@
 // states eight lanes take turns); every token's state is read from one plane and written to the next. They also share
 // the channel's row of W_dt, where dt is not given: what is constant is loaded before the kernel waits for the one
 // before it.
+#include "kernels/cuda/early_run.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/planes.cuh"
@@ -101,8 +102,9 @@ __global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_cons
     }
 }
 
-// 16 states, four a lane.
-template <class T, class Dt>
+// 16 states, four a lane. kEarly: the state is loaded before the wait (early_run.cuh); of many runs the blocks come one
+// after another, and would each look at the table twice.
+template <class T, class Dt, bool kEarly>
 __global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_constant__ ScanArgs a) {
     grid_dependents();
     constexpr int kLanes = 4;
@@ -111,8 +113,21 @@ __global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_co
     const Dt dt_of(a, channel, lane);
     const float D = a.D[channel];
     const auto A = *reinterpret_cast<const float4*>(a.A + own);
-    grid_wait();
-    const DeviceRun run = a.runs[blockIdx.y];
+    const auto state = [&](const DeviceRun& r) {
+        return __ldcg(reinterpret_cast<const float4*>(plane_after(a.state, r.slot, r.position - 1) + own));
+    };
+    float4 s;
+    DeviceRun run;
+    if constexpr (kEarly) {
+        const DeviceRun early = load_run(a.runs + blockIdx.y);
+        s = state(early);
+        grid_wait();
+        run = load_run(a.runs + blockIdx.y);
+        if (!same_place(run, early)) s = state(run);
+    } else {
+        grid_wait();
+        run = a.runs[blockIdx.y];
+    }
     for (int t = 0; t < run.n_rows; t++) {
         const int64_t row = run.first_row + t;
         const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
@@ -121,7 +136,9 @@ __global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_co
         T B[4], C[4];
         load_four(bc, B);
         load_four(bc + 16, C);
-        auto s = *reinterpret_cast<const float4*>(plane_after(a.state, run.slot, run.position + t - 1) + own);
+        if constexpr (!kEarly) {
+            s = *reinterpret_cast<const float4*>(plane_after(a.state, run.slot, run.position + t - 1) + own);
+        }
         const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
         s.x = fmaf(exp2_fast(rate * A.x), s.x, input * to_float(B[0]));
         s.y = fmaf(exp2_fast(rate * A.y), s.y, input * to_float(B[1]));
@@ -144,7 +161,10 @@ void launch_scan(const Gpu& gpu, const StepShape& step, const Scan& in, const Sc
     const bool fours = in_fours(in, a);
     const int channels = kThreads / (fours ? 4 : 8);
     const dim3 grid((a.d_inner + channels - 1) / channels, step.n_runs);
-    launch(gpu, grid, dim3(kThreads), 0, fours ? scan16_decode_kernel<T, Dt<4>> : scan_decode_kernel<T, Dt<8>>, a);
+    const auto kernel = !fours             ? scan_decode_kernel<T, Dt<8>>
+                        : step.n_runs == 1 ? scan16_decode_kernel<T, Dt<4>, true>
+                                           : scan16_decode_kernel<T, Dt<4>, false>;
+    launch(gpu, grid, dim3(kThreads), 0, kernel, a);
 }
 
 template <int kLanes>
