@@ -101,6 +101,7 @@ void CudaBackend::many_rows_bf16(DType type, const DeviceWeight& w, View x, View
 }
 
 void CudaBackend::product(const Step& s, View x, const Weight& w, View y, bool add) {
+    if (add && y.type != DType::kF32) throw Error("cuda: a product adds to f32 values alone");
     int64_t first = 0;
     for (size_t i = 0; i < w.parts.size(); ++i) {
         const Weight::Part& part = w.parts[i];
