@@ -103,14 +103,15 @@ __device__ __forceinline__ void find_planes(const Args& a, RowPlanes* planes) {
     }
 }
 
-// Of a single row: its channel's state, loaded before the kernel waits, and where that was.
+// Of a single row: its channel's state, loaded before the kernel waits, and where that was; kNone: it does not count.
 struct EarlyWindow {
     int64_t from = kNone;
+    DeviceRun run;
     ConvWindow<kWidth> window = {};
 
     __device__ __forceinline__ EarlyWindow(const Args& a, int c, bool there) {
         if (!there) return;
-        const DeviceRun run = load_run(a.runs);
+        run = load_run(a.runs);
         from = plane_after(a.state, run.slot, run.position - 1) - a.state.base;
 #pragma unroll
         for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(a.state.base + from + c * kBefore + j);
@@ -219,6 +220,8 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     Channel channel(a, slice.first + c, c < slice.n_columns);
     EarlyWindow early(a, slice.first + c, kRows == 1 && c < slice.n_columns);
     grid_wait();
+    // The plane alone would not do: after a run of eight rows the next one starts from the same.
+    if (kRows == 1 && early.from != kNone && !same_place(load_run(a.runs), early.run)) early.from = kNone;
     find_planes(a, planes);
     __syncthreads();
 #pragma unroll 1
