@@ -131,7 +131,7 @@ __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, co
 }
 
 // The block's first rows on their way to L2 while the kernel before still runs. The table may not be this step's yet:
-// then its slot is another one, and nothing but time is lost.
+// then nothing but time is lost.
 __device__ __forceinline__ void send_for_ring(const Args& a, const char* ring, int first, int keys) {
     const int slot = __ldcg(&a.runs[blockIdx.z].slot), rows = min(keys, static_cast<int>(a.ring.n_rows) - first);
     if (rows > 0) {
@@ -253,10 +253,8 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
     grid_wait();
     const DeviceRun run = kLoadsEarly ? load_run(a.runs + blockIdx.z) : a.runs[blockIdx.z];
     const bool loaded = kLoadsEarly && same_place(run, early);
-    if (kLoadsEarly && !loaded) {
-        cp_async_wait<0>();
-        __syncthreads();
-    }
+    // Warps may have seen different tables; a thread copies again only what it has copied itself.
+    if (kLoadsEarly && !loaded) cp_async_wait<0>();
     const Place place(a, run);
     const int n_queries = a.group * run.n_rows;
 #pragma unroll 1
@@ -275,7 +273,10 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
         for (int b = 0; b < a.blocks_per_split; b++) {
             const int first = first_row + b * s.kKeys;
             const bool any = threadIdx.x < s.kKeys && place.needed(place.age(first + threadIdx.x));
-            if (!__syncthreads_or(any)) continue;
+            if (!__syncthreads_or(any)) {
+                if constexpr (kLoadsEarly) cp_async_wait<0>();  // the next block takes the same place
+                continue;
+            }
             if (chunk == 0 || a.blocks_per_split > 1) {
                 if (!loaded || chunk > 0 || b > 0) load_ring<R, kDim>(a, run, place, kv_head, first, s);
                 load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);

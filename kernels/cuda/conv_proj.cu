@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     Channel channel(a, slice.first + c, c < slice.n_columns);
     EarlyWindow early(a, slice.first + c, kRows == 1 && c < slice.n_columns);
     grid_wait();
-    // The plane alone would not do: after a run of eight rows the next one starts from the same.
+    // The plane alone would not do: where there is but one, it is always the same.
     if (kRows == 1 && early.from != kNone && !same_place(load_run(a.runs), early.run)) early.from = kNone;
     find_planes(a, planes);
     __syncthreads();

@@ -47,7 +47,7 @@ __device__ __forceinline__ uint32_t pick(const uint4& v, int i) {
 }
 
 // Ways to bring a piece of a lane's share of a group: to registers, or by way of shared memory. There a lane reads what
-// it has copied itself, so nothing but its own copies must be waited for.
+// it has copied itself, so nothing but its own copies must be waited for; or what the copy engine has brought.
 struct FromMemory {
     __device__ __forceinline__ void operator()(uint4& to, const void* from, bool valid = true) const {
         to = valid ? load_stream(from) : make_uint4(0, 0, 0, 0);

@@ -1,7 +1,8 @@
 // One way to launch a kernel: its arguments converted to the parameters' types, its errors checked.
 //
 // Where the device can, kernels are launched "programmatically dependent": a kernel starts when all blocks of the one
-// before it run, and calls grid_wait() (ptx.cuh) before it touches anything but weights. Every kernel calls it.
+// before it run, and calls grid_wait() (ptx.cuh) before it touches anything but weights, and what early_run.cuh
+// lets it read. Every kernel calls it.
 #pragma once
 #include <cuda_runtime.h>
 

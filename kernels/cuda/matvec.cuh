@@ -250,7 +250,7 @@ struct BulkRing {
     }
 };
 
-// Weights whose groups lie in one piece come by the copy engine where there is one (kHasClusters: compute capability
+// Weights whose groups lie in whole pieces come by the copy engine where there is one (kHasClusters: compute capability
 // 9).
 template <class P, FewRows::Pairing kPairing>
 using GroupRing = std::conditional_t<P::kBulk && kHasClusters, BulkRing<P, kPairing>, LaneRing<P, kPairing>>;
