@@ -103,18 +103,18 @@ __device__ __forceinline__ void find_planes(const Args& a, RowPlanes* planes) {
     }
 }
 
-// Of a single row: its channel's state, loaded before the kernel waits, and where that was; kNone: it does not count.
+// Of a single row: its channel's state, loaded before the kernel waits, for the run that was assumed.
 struct EarlyWindow {
-    int64_t from = kNone;
+    bool there;  // and it counts
     DeviceRun run;
     ConvWindow<kWidth> window = {};
 
-    __device__ __forceinline__ EarlyWindow(const Args& a, int c, bool there) {
+    __device__ __forceinline__ EarlyWindow(const Args& a, int c, bool there_) : there(there_) {
         if (!there) return;
         run = load_run(a.runs);
-        from = plane_after(a.state, run.slot, run.position - 1) - a.state.base;
+        const float* from = plane_after(a.state, run.slot, run.position - 1) + c * kBefore;
 #pragma unroll
-        for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(a.state.base + from + c * kBefore + j);
+        for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(from + j);
     }
 };
 
@@ -129,7 +129,7 @@ __device__ __forceinline__ void convolve(const Args& a, const RowPlanes* planes,
     for (int r = 0; r < kRows; r++) {
         if (r >= a.n_rows) break;
         raw[r] = a.u[r * a.u_stride + c];
-        if (kRows == 1 && planes[r].from == early.from) {
+        if (kRows == 1 && early.there) {
             before[r] = early.window;
         } else if (planes[r].from != kNone) {
             before[r].load(a.state.base + planes[r].from + c * kBefore, kBefore, 1);
@@ -201,7 +201,7 @@ __device__ __forceinline__ void write_sums(const Args& a, int rank, int n_slots,
 
 template <class P, int kRows>
 __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_constant__ Args a) {
-    if (!kHasClusters) return;
+    if (!kNine) return;
     __shared__ RowPlanes planes[kConvProjRows];
     __shared__ uint64_t counter;
     grid_dependents();
@@ -220,14 +220,13 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     Channel channel(a, slice.first + c, c < slice.n_columns);
     EarlyWindow early(a, slice.first + c, kRows == 1 && c < slice.n_columns);
     grid_wait();
-    // The plane alone would not do: where there is but one, it is always the same.
-    if (kRows == 1 && early.from != kNone && !same_place(load_run(a.runs), early.run)) early.from = kNone;
+    if (kRows == 1 && early.there) early.there = same_place(load_run(a.runs), early.run);
     find_planes(a, planes);
     __syncthreads();
 #pragma unroll 1
     while (c < slice.n_columns) {
         convolve<kRows>(a, planes, channel, slice.first + c, early, values + c);
-        c += kThreads, early.from = kNone;
+        c += kThreads, early.there = false;
         channel = Channel(a, slice.first + c, c < slice.n_columns);
     }
     __syncthreads();
@@ -306,7 +305,7 @@ bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 // Asked with as much shared memory as a block may have: so the answer holds for every weight.
 int largest_cluster(const Gpu& gpu) {
     const auto kernel = conv_proj_kernel<Rows, kConvProjRows>;
-    if (!gpu.copy_engine) return 0;  // compiled for older devices it is empty
+    if (!gpu.nine) return 0;  // compiled for older devices it is empty
     const size_t shared = gpu.max_shared - kStatic;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "shared memory of a kernel");

@@ -71,8 +71,8 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
     stream_ = Stream(stream);
-    const bool nine = major_ >= 9 && compiled_for >= 90;
-    gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, nine, nine};
+    gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin,
+            major_ >= 9 && compiled_for >= 90};
     gpu_.max_cluster = largest_cluster(gpu_);
     blas_ = std::make_unique<Blas>();
     blas_workspace_ = device_memory(Blas::kWorkspace, Use::kWorkspace);

@@ -1,7 +1,7 @@
-// What a decode kernel may load before grid_wait(): states and rings as the step before has left them, found by a table
-// of runs that may not be this step's yet. So it looks again when the wait is over, and mostly finds what it has
-// assumed: embed writes the table when everything of the step before has ended, and loads here follow that of the table
-// (they need its values) past L1.
+// What a kernel may load before grid_wait(): states and rings as the step before has left them, and what the host has
+// set for a slot, found by a table of runs that may not be this step's yet. So it looks again when the wait is over,
+// and mostly finds what it has assumed: embed writes the table when everything of the step before has ended, and loads
+// here follow that of the table (they need its values) past L1.
 #pragma once
 #include "kernels/cuda/tables.h"
 

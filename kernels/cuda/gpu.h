@@ -9,10 +9,11 @@ namespace samba::cuda {
 struct Gpu {
     cudaStream_t stream = nullptr;
     int n_multiprocessors = 0;
-    size_t max_shared = 0;          // bytes of shared memory that a block may have
-    bool dependent_launch = false;  // kernels start before the one before them ends (compute capability 9.0 and up)
-    bool copy_engine = false;       // weights can come to shared memory in bulk (compiled for 9.0 and up)
-    int max_cluster = 0;            // blocks with max_shared each that can be one cluster, a power of two; or 0
+    size_t max_shared = 0;  // bytes of shared memory that a block may have
+    // Compute capability 9.0 and up, of the device and of the kernels that were compiled for it: kernels start before
+    // the one before them ends, blocks form clusters, weights come to shared memory in bulk (kNine in ptx.cuh).
+    bool nine = false;
+    int max_cluster = 0;  // blocks with max_shared each that can be one cluster, a power of two; or 0
 };
 
 // Throws DeviceError "cuda: <what>: <reason>".

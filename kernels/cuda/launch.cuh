@@ -36,7 +36,7 @@ void launch_clusters(const Gpu& gpu, int cluster, dim3 grid, dim3 block, size_t 
     config.stream = gpu.stream;
     cudaLaunchAttribute attributes[2] = {};
     config.attrs = attributes;
-    if (gpu.dependent_launch) {
+    if (gpu.nine) {
         cudaLaunchAttribute& a = attributes[config.numAttrs++];
         a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         a.val.programmaticStreamSerializationAllowed = 1;

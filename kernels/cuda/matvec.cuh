@@ -250,14 +250,13 @@ struct BulkRing {
     }
 };
 
-// Weights whose groups lie in whole pieces come by the copy engine where there is one (kHasClusters: compute capability
-// 9).
+// Weights whose groups lie in whole pieces come by the copy engine where there is one.
 template <class P, FewRows::Pairing kPairing>
-using GroupRing = std::conditional_t<P::kBulk && kHasClusters, BulkRing<P, kPairing>, LaneRing<P, kPairing>>;
+using GroupRing = std::conditional_t<P::kBulk && kNine, BulkRing<P, kPairing>, LaneRing<P, kPairing>>;
 template <class P>
 int place_bytes(const Gpu& gpu) {
     if constexpr (P::kBulk) {
-        if (gpu.copy_engine) return (P::kQuantBytes + P::kScaleBytes + 127) / 128 * 128;
+        if (gpu.nine) return (P::kQuantBytes + P::kScaleBytes + 127) / 128 * 128;
     }
     return kGroupBytes<P>;
 }

@@ -36,14 +36,12 @@ class RowActivations {
         if (a.staged) {
             if (a.prepared != nullptr) {
                 copy_prepared(a, bytes(a.w.cols, a.n_rows), shared, squares);
+            } else if (a.norm == nullptr) {
+                stage(a, to);
+            } else if constexpr (kRows == 1) {
+                stage_one_normed(a, to, squares, ahead);
             } else {
-                if (a.norm == nullptr) {
-                    stage(a, to);
-                } else if constexpr (kRows == 1) {
-                    stage_one_normed(a, to, squares, ahead);
-                } else {
-                    stage_normed(a, 0, a.n_rows, to, squares);
-                }
+                stage_normed(a, 0, a.n_rows, to, squares);
             }
             __syncthreads();
         }
@@ -56,26 +54,6 @@ class RowActivations {
     // Of the lane's rows: eight values of a block of 32 columns.
     __device__ __forceinline__ uint4 block(int e, int column) const {
         return *reinterpret_cast<const uint4*>(row_[e] + min(column + 8 * t_, cols_ - 8));
-    }
-
-    static __device__ __forceinline__ void stage_one_normed(const MatvecArgs& a, bfloat* to, float* squares,
-                                                            const Ahead& ahead) {
-        const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, step = 4 * blockDim.x;
-        float sum = 0;
-        float4 w = ahead.norm;
-#pragma unroll 1
-        for (int at = 4 * threadIdx.x; at - 4 * lane < a.w.cols; at += step) {
-            float square = 0;
-            if (at < a.w.cols) {
-                const auto v = *reinterpret_cast<const float4*>(row_of(a, 0) + at);
-                *reinterpret_cast<uint2*>(to + at) =
-                    make_uint2(pack_bf16(v.x * w.x, v.y * w.y), pack_bf16(v.z * w.z, v.w * w.w));
-                square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w)));
-            }
-            if (at + step < a.w.cols) w = *reinterpret_cast<const float4*>(a.norm + at + step);
-            sum += warp_sum(square);
-        }
-        if (lane == 0) squares[warp] = sum;
     }
 
     // squares[r][warp]: parts of each row's sum of squares. A thread has the same columns of every row, so a row's sum
@@ -116,6 +94,26 @@ class RowActivations {
     static __device__ __forceinline__ const float* row_of(const MatvecArgs& a, int row) {
         return static_cast<const float*>(a.x) + (a.gather ? a.rows.row[row] : row) * a.x_stride;
     }
+    static __device__ __forceinline__ void stage_one_normed(const MatvecArgs& a, bfloat* to, float* squares,
+                                                            const Ahead& ahead) {
+        const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, step = 4 * blockDim.x;
+        float sum = 0;
+        float4 w = ahead.norm;
+#pragma unroll 1
+        for (int at = 4 * threadIdx.x; at - 4 * lane < a.w.cols; at += step) {
+            float square = 0;
+            if (at < a.w.cols) {
+                const auto v = *reinterpret_cast<const float4*>(row_of(a, 0) + at);
+                *reinterpret_cast<uint2*>(to + at) =
+                    make_uint2(pack_bf16(v.x * w.x, v.y * w.y), pack_bf16(v.z * w.z, v.w * w.w));
+                square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w)));
+            }
+            if (at + step < a.w.cols) w = *reinterpret_cast<const float4*>(a.norm + at + step);
+            sum += warp_sum(square);
+        }
+        if (lane == 0) squares[warp] = sum;
+    }
+
     static __device__ __forceinline__ uint32_t f16_as_bf16(uint32_t pair) {
         return pack_bf16(low_f16(pair), high_f16(pair));
     }

@@ -103,23 +103,34 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
 }
 
 #if __CUDA_ARCH__ >= 900
-inline constexpr bool kHasClusters = true;
+inline constexpr bool kNine = true;  // Gpu::nine
 #else
-inline constexpr bool kHasClusters = false;
+inline constexpr bool kNine = false;
 #endif
+
+// A barrier in shared memory that counts bytes on their way: a phase of it ends when one arrive_and_expect() and so
+// many bytes have come.
+__device__ __forceinline__ void init_copies(uint64_t* full) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], 1;\n"
+        "fence.mbarrier_init.release.cluster;" ::"r"(shared_address(full))
+        : "memory");
+#endif
+}
+__device__ __forceinline__ void arrive_and_expect(uint64_t* full, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(bytes)
+                 : "memory");
+#endif
+}
 
 // Counts what other blocks of a cluster send to this one's shared memory: set up by one thread, before
 // cluster_arrive(). Unlike the cluster's barrier, which on its way makes all earlier writes visible, it waits for
 // nothing else.
 __device__ __forceinline__ void expect_bytes(uint64_t* counter, uint32_t bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "mbarrier.init.shared::cta.b64 [%0], 1;\n"
-        "fence.mbarrier_init.release.cluster;\n"
-        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(counter)),
-        "r"(bytes)
-        : "memory");
-#endif
+    init_copies(counter);
+    arrive_and_expect(counter, bytes);
 }
 // The bytes have arrived, all of them.
 __device__ __forceinline__ void wait_for_bytes(uint64_t* counter) {
@@ -150,22 +161,8 @@ __device__ __forceinline__ void send(int rank, float* p, uint64_t* counter, cons
 #endif
 }
 
-// Bytes (a multiple of 16, as both addresses) to shared memory in the background, by the copy engine. `full` counts
-// them: a phase of it ends when one arrive_and_expect() and so many bytes have come.
-__device__ __forceinline__ void init_copies(uint64_t* full) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "mbarrier.init.shared::cta.b64 [%0], 1;\n"
-        "fence.mbarrier_init.release.cluster;" ::"r"(shared_address(full))
-        : "memory");
-#endif
-}
-__device__ __forceinline__ void arrive_and_expect(uint64_t* full, uint32_t bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(bytes)
-                 : "memory");
-#endif
-}
+// Bytes (a multiple of 16, as both addresses) to shared memory in the background, by the copy engine; counted by
+// `full`.
 __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t bytes, uint64_t* full) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
@@ -174,7 +171,7 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t b
                  : "memory");
 #endif
 }
-// Until the phase of this parity has ended.
+// Until the phase of this parity has ended; of copies to this block alone.
 __device__ __forceinline__ void wait_for_copies(uint64_t* full, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
     uint32_t arrived = 0;
