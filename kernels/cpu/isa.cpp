@@ -61,4 +61,13 @@ Isa cpu_isa() {
     throw UsageError("SAMBA_LM_ISA is '" + std::string(wanted) + "'; it may be portable, avx2, avx512 or amx");
 }
 
+bool asks_in_file_order() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd") != 0;
+#else
+    return false;
+#endif
+}
+
 }  // namespace samba

@@ -184,6 +184,7 @@ void Matmul::multiply(const ActRows& x, const Weight& w, Range out, View y, bool
             a.y_stride = y.stride;
             a.bias = w.bias ? w.bias + rows.first : nullptr;
             a.add = add;
+            a.in_file_order = in_file_order_;
             a.panel = own + own_.normed + own_.converted;
             a.panel_bytes = panel_bytes_;
             auto* kernel = x.format == RowFormat::kInt8   ? kernels.int8_product

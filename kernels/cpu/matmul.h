@@ -81,6 +81,7 @@ class Matmul {
         size_t normed = 0, converted = 0;  // bytes
     };
     ThreadPool& pool_;
+    bool in_file_order_ = asks_in_file_order();
     int64_t max_rows_ = 0;
     Room shared_, own_;
     size_t panel_bytes_ = 0, piece_bytes_ = 0, thread_bytes_ = 0;

@@ -76,8 +76,9 @@ constexpr int kWeightRows = 4;                  // of a tile
 constexpr int kActRows = kLanes == 16 ? 6 : 3;  // at most: 4 x 6 sums of 32 registers, 4 x 3 of 16
 
 // Columns first … last - 1 of a tile: sums of up to kWeightRows weight rows and R activation rows, added to y[t …, j
-// …]. The first columns bring the bias. With `stream` the weights come from memory: every row is its own stream,
-// asked for a KB early; where it ends, the row that has its place in the next tile begins.
+// …]. The first columns bring the bias. With `from_memory` the weights are asked for early: the next tile in the order
+// in which it lies, or every row as a stream of its own, a KB ahead; where that ends, the row that has its place in the
+// next tile begins.
 template <class T, int R>
 struct Tile {
     static constexpr int W = kWeightRows;
@@ -85,7 +86,18 @@ struct Tile {
     TileRows rows;
     int64_t j, t;
     int64_t n;  // weight rows that exist; the last one stands in for the others
-    bool stream;
+    bool from_memory;
+
+    void ask_ahead(int64_t at) const {  // byte of each row
+        constexpr int64_t kAhead = 1024;
+        if (a.in_file_order) {
+            const char* next = a.w + (j + W) * a.w_stride + W * at;
+            for (int i = 0; i < W; ++i) __builtin_prefetch(next + 64 * i, 0, 2);
+            return;
+        }
+        at += at + kAhead < a.w_stride ? kAhead : kAhead + (W - 1) * a.w_stride;
+        for (int i = 0; i < W; ++i) __builtin_prefetch(a.w + (j + i) * a.w_stride + at);
+    }
 
     __attribute__((flatten)) void add_columns(int64_t first, int64_t last) const {
         const char *w[W], *x[R];
@@ -97,12 +109,7 @@ struct Tile {
         }
         int64_t k = first;
         for (; k + T::kStep <= last; k += T::kStep) {
-            if (stream && k * T::kWeightBytes % 64 == 0) {
-                constexpr int64_t kAhead = 1024;
-                int64_t at = k * T::kWeightBytes + kAhead;
-                if (at >= a.w_stride) at += (W - 1) * a.w_stride;
-                for (int i = 0; i < W; ++i) __builtin_prefetch(a.w + (j + i) * a.w_stride + at);
-            }
+            if (from_memory && k * T::kWeightBytes % 64 == 0) ask_ahead(k * T::kWeightBytes);
             typename T::Vector act[R];
             for (int r = 0; r < R; ++r) act[r] = T::acts(x[r] + k * T::kActBytes);
             for (int i = 0; i < W; ++i) {

@@ -1,6 +1,6 @@
 // The quantised types as panels: kPanelRows rows of weights side by side in the lanes of vectors. Compiled once for
 // each instruction set; the including file has defined, for its own: vi, vf, kPanelRows, kSignedDot, load_rows,
-// load_heads, load_words and the operations on them (panel_avx512.h, panel_avx2.h).
+// load_heads, load_f16 and the operations on them (panel_avx512.h, panel_avx2.h).
 //
 // Each type's unpack calls use(i, block) for each 32 columns of block b of the file, in their order.
 #pragma once
@@ -45,7 +45,7 @@ struct Q8_0 {
     static void unpack(PanelRows p, int64_t b, Use&& use) {
         Block block;
         const char* at = p.data + b * kBytes;
-        block.scale = f16_low(load_words(at, p.stride));
+        block.scale = load_f16(at, p.stride);
         load_rows(at + 2, p.stride, block.w);
         if (!kSignedDot) {
             for (vi& w : block.w) w = flip_sign(w);
@@ -64,7 +64,7 @@ struct Q4_0 {
     static void unpack(PanelRows p, int64_t b, Use&& use) {
         Block block;
         const char* at = p.data + b * kBytes;
-        block.scale = f16_low(load_words(at, p.stride));
+        block.scale = load_f16(at, p.stride);
         vi q[4];
         load_heads(at + 2, p.stride, q);
         for (int i = 0; i < 4; ++i) {
@@ -157,7 +157,7 @@ struct Q6_K {
     template <class Use>
     static void unpack(PanelRows p, int64_t b, Use&& use) {
         const char* at = p.data + b * kBytes;
-        vf d = f16_high(load_words(at + 206, p.stride));  // the block's last two bytes
+        vf d = load_f16(at + 208, p.stride);
         vi scales[4];
         load_heads(at + 192, p.stride, scales);
         auto scale = [&](int i) { return d * to_f32(signed_byte(scales[i / 4], i % 4)); };

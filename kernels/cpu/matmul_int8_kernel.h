@@ -7,7 +7,7 @@
 //   sum += dot * (scale * x.scale) - min * x.scaled_sum  Q4_K, Q5_K
 // A few rows of activations take the blocks as they are unpacked; many take them from a panel in memory.
 //
-// The including file has defined, for its instruction set: vi, vf, kPanelRows, load_rows, load_heads, load_words, Dot
+// The including file has defined, for its instruction set: vi, vf, kPanelRows, load_rows, load_heads, load_f16, Dot
 // and its like (panel_avx512.h, panel_avx2.h).
 #pragma once
 #include "kernels/cpu/matmul.h"
@@ -107,12 +107,17 @@ inline void store_sums(const ProductArgs& a, int64_t t, int64_t j, int64_t n, co
     }
 }
 
-// Every row is its own stream: what it needs kAhead bytes later is asked for, and where it ends the row that has its
-// place in the next panel begins. (On a Granite Rapids, asking in the order of the file, a panel ahead, reads 15 to 25
-// % less a second.)
+// Asks for the next panel in the order in which it lies; or for every row as a stream of its own, a little ahead, and
+// where that ends begins the row that has its place in the next panel.
 template <class F>
-inline void ask_for_next(PanelRows rows, int64_t b) {
-    constexpr int64_t kAhead = 384;
+inline void ask_for_next(PanelRows rows, int64_t b, bool in_file_order) {
+    constexpr int64_t kAhead = 384, kPanelBytes = kPanelRows * F::kBytes;
+    if (in_file_order) {
+        const char* next = rows.data + kPanelRows * rows.stride;
+        for (int64_t i = (b * kPanelBytes + 63) / 64 * 64; i < (b + 1) * kPanelBytes; i += 64)
+            __builtin_prefetch(next + i, 0, 2);
+        return;
+    }
     int64_t at = b * F::kBytes + kAhead, last = at + F::kBytes;
     for (int64_t i = (at + 63) / 64 * 64; i < last; i += 64) {
         const char* next = rows.data + i + (i >= rows.stride ? (kPanelRows - 1) * rows.stride : 0);
@@ -128,7 +133,7 @@ __attribute__((flatten)) void direct(const ProductArgs& a, PanelRows rows, int64
     constexpr int kBlocks = F::kColumns / 32;
     Acts x(a, t);
     for (int64_t b = 0; b < a.cols / F::kColumns; ++b) {
-        ask_for_next<F>(rows, b);
+        ask_for_next<F>(rows, b, a.in_file_order);
         F::unpack(rows, b, [&](int i, const Block& block) {
             const UnpackedBlock panels[1] = {{block}};
             add_block<F, 1, R>(panels, x, b * kBlocks + i, sums);
@@ -138,10 +143,10 @@ __attribute__((flatten)) void direct(const ProductArgs& a, PanelRows rows, int64
 }
 
 template <class F>
-__attribute__((flatten)) void repack(PanelRows rows, int64_t cols, std::byte* to) {
+__attribute__((flatten)) void repack(PanelRows rows, int64_t cols, bool in_file_order, std::byte* to) {
     constexpr int kBlocks = F::kColumns / 32;
     for (int64_t b = 0; b < cols / F::kColumns; ++b) {
-        ask_for_next<F>(rows, b);
+        ask_for_next<F>(rows, b, in_file_order);
         F::unpack(rows, b, [&](int i, const Block& block) {
             std::byte* at = to + (b * kBlocks + i) * kBlockVectors<F> * kVectorBytes;
             for (int v = 0; v < 8; ++v) istore(at + v * kVectorBytes, block.w[v]);
@@ -213,7 +218,7 @@ void many_rows(const ProductArgs& a) {
     for (int64_t first = 0; first < a.n_out; first += room) {
         int64_t last = first + room < a.n_out ? first + room : a.n_out;
         for (int64_t j = first; j < last; j += kPanelRows) {
-            repack<F>(rows_of(a, j, copy), a.cols, panels + (j - first) / kPanelRows * panel_bytes);
+            repack<F>(rows_of(a, j, copy), a.cols, a.in_file_order, panels + (j - first) / kPanelRows * panel_bytes);
         }
         int64_t tile = 0;
         for_each_tile<kPanelActRows>(a, [&](int64_t t, auto count) {

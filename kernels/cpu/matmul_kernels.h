@@ -35,6 +35,7 @@ struct ProductArgs {
     int64_t y_stride = 0;
     const float* bias = nullptr;  // (n_out) or null
     bool add = false;
+    bool in_file_order = false;  // asks_in_file_order()
     std::byte* panel = nullptr;  // work memory for repacked weights, 64-byte aligned
     size_t panel_bytes = 0;
 };

@@ -77,15 +77,8 @@ struct Dot {
     vi total() const { return sum; }
 };
 
-// 4 bytes of each row.
-inline vi load_words(const char* p, int64_t stride) {
-    auto four = [&](int first) {
-        int32_t h[4];
-        for (int i = 0; i < 4; ++i) std::memcpy(&h[i], p + (first + i) * stride, sizeof h[i]);
-        return _mm_setr_epi32(h[0], h[1], h[2], h[3]);
-    };
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(four(0)), four(4), 1);
-}
+// An f16 of each row.
+inline vf load_f16(const char* p, int64_t stride) { return _mm256_cvtph_ps(load_spread_halves(p, stride)); }
 
 // In each 128-bit lane, 4 x 4 values of 32 bits are transposed.
 inline void transpose_lanes(vi& a, vi& b, vi& c, vi& d) {

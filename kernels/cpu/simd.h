@@ -14,6 +14,18 @@
 namespace samba {
 namespace {
 
+#if defined(__AVX2__)
+// Eight values of 16 bits, so many bytes apart.
+inline __m128i load_spread_halves(const char* p, int64_t stride) {
+    auto half = [&](int i) {
+        int16_t h;
+        __builtin_memcpy(&h, p + i * stride, sizeof h);
+        return h;
+    };
+    return _mm_setr_epi16(half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7));
+}
+#endif
+
 #if defined(__AVX512F__)
 
 using vf = __m512;
