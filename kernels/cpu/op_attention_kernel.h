@@ -51,7 +51,7 @@ void score_keys(const DecodeArgs& a, const float* const* q, int first_key, int n
         const char* row[kKeys];
         for (int k = 0; k < kKeys; ++k) row[k] = a.k + (first_key + (key + k < n ? key + k : n - 1)) * row_bytes;
         const char* v = a.v + (first_key + key) * row_bytes;
-        for (int b = 0; b < kKeys * row_bytes; b += 64) __builtin_prefetch(v + b);
+        for (int b = 0; b < kKeys * row_bytes; b += 64) __builtin_prefetch(v + b, 0, 2);
         vf s[kQueries][kKeys];
         for (int j = 0; j < kQueries; ++j) {
             for (int k = 0; k < kKeys; ++k) s[j][k] = vzero();
@@ -89,7 +89,7 @@ void weigh_values(const DecodeArgs& a, int i, int n_last, const float (*p)[kKeyB
     for (int key = 0; key < a.n_keys; ++key) {
         const char* row = a.v + key * row_bytes;
         const char* next = a.k + (key + kKeyBlock) * row_bytes;  // of the next block
-        for (int b = 0; b < row_bytes && i == 0; b += 64) __builtin_prefetch(next + b);
+        for (int b = 0; b < row_bytes && i == 0; b += 64) __builtin_prefetch(next + b, 0, 2);
         for (int c = 0; c < kVectors; ++c) {
             vf x = kWhole ? Rows::load(row, i + c * kLanes) : Rows::load_n(row, i, n_last);
             for (int j = 0; j < kQueries; ++j) acc[j][c] = vfma(vset(p[j][key]), x, acc[j][c]);
