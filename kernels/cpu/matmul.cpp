@@ -16,9 +16,11 @@ namespace {
 constexpr size_t kPanelBytes = 256 << 10;
 constexpr int64_t kPanelColumnBytes = 40 + 17;
 
-// Rows are converted in groups that a kernel takes together: up to 8 at once, more in equal parts of up to 6.
+// Rows are converted in groups that a kernel takes together: up to 8 at once, up to 16 in two halves, more in equal
+// parts of up to 6.
 int64_t row_group(int64_t rows) {
     if (rows <= 8) return rows;
+    if (rows <= 16) return (rows + 1) / 2;
     int64_t groups = (rows + 5) / 6;
     return (rows + groups - 1) / groups;
 }

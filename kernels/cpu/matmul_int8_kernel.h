@@ -10,6 +10,8 @@
 // The including file has defined, for its instruction set: vi, vf, kPanelRows, load_rows, load_heads, load_f16, Dot
 // and its like (panel_avx512.h, panel_avx2.h).
 #pragma once
+#include <cassert>
+
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/matmul_f32_kernel.h"
 #include "kernels/cpu/matmul_formats_kernel.h"
@@ -23,6 +25,12 @@ constexpr int64_t kVectorBytes = sizeof(vi);
 template <class F>
 constexpr int64_t kBlockVectors = F::kMin || F::kHalves ? 10 : 9;
 
+template <class F>
+inline void store_block(const Block& block, std::byte* at) {
+    for (int i = 0; i < 8; ++i) istore(at + i * kVectorBytes, block.w[i]);
+    vstore(reinterpret_cast<float*>(at + 8 * kVectorBytes), block.scale);
+    if (F::kMin || F::kHalves) vstore(reinterpret_cast<float*>(at + 9 * kVectorBytes), block.second);
+}
 struct StoredBlock {
     const std::byte* at;
     vi weights(int i) const { return iload(at + i * kVectorBytes); }
@@ -36,59 +44,78 @@ struct UnpackedBlock {
     vf second() const { return block.second; }
 };
 
-// Rows from `row` on of their group of n rows of activations (the layout stands in matmul_kernels.h).
-struct Acts {
-    const std::byte* q;
-    const std::byte* numbers;
-    int64_t n;
-
+// R rows of activations, from `row` on, and the group that they belong to (its layout stands in matmul_kernels.h).
+template <int R>
+class Acts {
+  public:
     Acts(const ProductArgs& a, int64_t row) {
         int64_t first = row / a.group * a.group;
-        n = a.n_rows - first < a.group ? a.n_rows - first : a.group;
+        group_ = a.n_rows - first < a.group ? a.n_rows - first : a.group;
+        assert(!kWholeGroups || R == 0 || R == group_);
         const std::byte* data = static_cast<const std::byte*>(a.converted) + first * (a.cols / 32) * kActBlockBytes;
-        q = data + 32 * (row - first);
-        numbers = data + 32 * n + 4 * (row - first);
+        q_ = data + 32 * (row - first);
+        numbers_ = data + 32 * group() + 4 * (row - first);
     }
-    int64_t block_bytes() const { return n * kActBlockBytes; }
+    // The r-th row's bytes from column 4 i of the block on.
+    const std::byte* bytes(int64_t block, int r, int i) const {
+        return q_ + block * group() * kActBlockBytes + 32 * r + 4 * i;
+    }
     // The r-th row's number of that kind: 0 scale, 1 scaled sum, 2 negated sum, 3 and 4 those of the halves.
     const std::byte* number(int64_t block, int kind, int r) const {
-        return numbers + block * block_bytes() + 4 * n * kind + 4 * r;
+        return numbers_ + block * group() * kActBlockBytes + 4 * group() * kind + 4 * r;
     }
+
+  private:
+    int64_t group() const { return kWholeGroups ? R : group_; }  // its rows; a constant makes addresses cheap
+
+    const std::byte *q_, *numbers_;
+    int64_t group_;
 };
 
-// Adds block b of P panels to the sums of R rows of activations.
+// Adds block b of P panels to the sums of R rows of activations; of one panel kRowsAtOnce at once, so that the sums of
+// them all stay in registers.
 template <class F, int P, int R, class Source>
-inline void add_block(const Source (&panels)[P], const Acts& x, int64_t b, vf (&sums)[P][R]) {
-    constexpr int kParts = F::kHalves ? 2 : 1, kSteps = 8 / kParts;
-    const std::byte* q = x.q + b * x.block_bytes();
+inline void add_block(const Source (&panels)[P], const Acts<R>& x, int64_t b, vf (&sums)[P][R]) {
+    constexpr int kParts = F::kHalves ? 2 : 1, kSteps = 8 / kParts,
+                  kAtOnce = P == 1 && R > kRowsAtOnce ? kRowsAtOnce : R;
 #pragma GCC unroll 2
     for (int part = 0; part < kParts; ++part) {
-        Dot<F::kDotBits> dots[P][R];
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            vi initial = izero();
-            if (F::kOffsetShift >= 0) {
-                initial = shift_left(ibroadcast(x.number(b, F::kHalves ? 3 + part : 2, r)), F::kOffsetShift);
+        for (int first = 0; first < R; first += kAtOnce) {
+            const int n = R - first < kAtOnce ? R - first : kAtOnce;
+            Dot<F::kDotBits> dots[P][kAtOnce];
+#pragma GCC unroll 8
+            for (int r = 0; r < n; ++r) {
+                vi initial = izero();
+                if (F::kOffsetShift >= 0) {
+                    initial =
+                        shift_left(ibroadcast(x.number(b, F::kHalves ? 3 + part : 2, first + r)), F::kOffsetShift);
+                }
+                for (int p = 0; p < P; ++p) dots[p][r].start(initial);
             }
-            for (int p = 0; p < P; ++p) dots[p][r].start(initial);
-        }
 #pragma GCC unroll 8
-        for (int i = 0; i < kSteps; ++i) {
-            vi w[P];
-            for (int p = 0; p < P; ++p) w[p] = panels[p].weights(part * kSteps + i);
+            for (int i = 0; i < kSteps; ++i) {
+                vi w[P];
+                for (int p = 0; p < P; ++p) w[p] = panels[p].weights(part * kSteps + i);
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) {
-                vi act = ibroadcast(q + 32 * r + 4 * (part * kSteps + i));
-                for (int p = 0; p < P; ++p) dots[p][r].add(i, w[p], act);
+                for (int r = 0; r < n; ++r) {
+                    const std::byte* act = x.bytes(b, first + r, part * kSteps + i);
+                    if constexpr (P == 1) {
+                        dots[0][r].add_broadcast(i, w[0], act);
+                    } else {
+                        vi acts = ibroadcast(act);
+                        for (int p = 0; p < P; ++p) dots[p][r].add(i, w[p], acts);
+                    }
+                }
             }
-        }
-        for (int p = 0; p < P; ++p) {
-            vf scale = part == 0 ? panels[p].scale() : panels[p].second();
+            for (int p = 0; p < P; ++p) {
+                vf scale = part == 0 ? panels[p].scale() : panels[p].second();
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) {
-                vf x_scale = fbroadcast(x.number(b, 0, r));
-                sums[p][r] = vfma(to_f32(dots[p][r].total()), scale * x_scale, sums[p][r]);
-                if (F::kMin) sums[p][r] = vfnma(panels[p].second(), fbroadcast(x.number(b, 1, r)), sums[p][r]);
+                for (int r = 0; r < n; ++r) {
+                    vf& sum = sums[p][first + r];
+                    sum = vfma(to_f32(dots[p][r].total()), scale * fbroadcast(x.number(b, 0, first + r)), sum);
+                    if (F::kMin) sum = vfnma(panels[p].second(), fbroadcast(x.number(b, 1, first + r)), sum);
+                }
             }
         }
     }
@@ -96,7 +123,7 @@ inline void add_block(const Source (&panels)[P], const Acts& x, int64_t b, vf (&
 
 // y[t …, j …] of R rows and of n columns, at most kPanelRows.
 template <int R>
-inline void store_sums(const ProductArgs& a, int64_t t, int64_t j, int64_t n, const vf (&sums)[R]) {
+inline void store_sums(const ProductArgs& a, int64_t t, int64_t j, int64_t n, const vf* sums) {
     int count = static_cast<int>(n < kPanelRows ? n : kPanelRows);
     for (int r = 0; r < R; ++r) {
         float* y = a.y + (t + r) * a.y_stride + j;
@@ -125,21 +152,35 @@ inline void ask_for_next(PanelRows rows, int64_t b, bool in_file_order) {
     }
 }
 
-// A few rows of activations: blocks are used as they are unpacked.
-template <class F, int R>
-__attribute__((flatten)) void direct(const ProductArgs& a, PanelRows rows, int64_t j, int64_t n, int64_t t) {
-    vf sums[1][R];
+// A few rows of activations: blocks are used as they are unpacked. R rows from t on, and `More` of the group after
+// them.
+template <class F, int R, int More = 0>
+__attribute__((flatten)) void direct(const ProductArgs& a, PanelRows rows, int64_t j, int64_t t) {
+    vf sums[1][R], more[1][More > 0 ? More : 1];
     for (vf& s : sums[0]) s = vzero();
+    for (vf& s : more[0]) s = vzero();
     constexpr int kBlocks = F::kColumns / 32;
-    Acts x(a, t);
+    Acts<R> x(a, t);
+    Acts<More> after(a, More > 0 ? t + R : t);
     for (int64_t b = 0; b < a.cols / F::kColumns; ++b) {
         ask_for_next<F>(rows, b, a.in_file_order);
         F::unpack(rows, b, [&](int i, const Block& block) {
-            const UnpackedBlock panels[1] = {{block}};
-            add_block<F, 1, R>(panels, x, b * kBlocks + i, sums);
+            if constexpr (More == 0 || F::kColumns == 32) {
+                const UnpackedBlock panels[1] = {{block}};
+                add_block<F, 1, R>(panels, x, b * kBlocks + i, sums);
+                if constexpr (More > 0) add_block<F, 1, More>(panels, after, b * kBlocks + i, more);
+            } else {  // registers are for the sums and for what the next blocks are made of
+                alignas(kVectorBytes) std::byte stored[kBlockVectors<F> * kVectorBytes];
+                store_block<F>(block, stored);
+                asm volatile("" : "+m"(stored));
+                const StoredBlock panels[1] = {{stored}};
+                add_block<F, 1, R>(panels, x, b * kBlocks + i, sums);
+                add_block<F, 1, More>(panels, after, b * kBlocks + i, more);
+            }
         });
     }
-    store_sums<R>(a, t, j, n, sums[0]);
+    store_sums<R>(a, t, j, a.n_out - j, sums[0]);
+    if constexpr (More > 0) store_sums<More>(a, t + R, j, a.n_out - j, more[0]);
 }
 
 template <class F>
@@ -148,10 +189,7 @@ __attribute__((flatten)) void repack(PanelRows rows, int64_t cols, bool in_file_
     for (int64_t b = 0; b < cols / F::kColumns; ++b) {
         ask_for_next<F>(rows, b, in_file_order);
         F::unpack(rows, b, [&](int i, const Block& block) {
-            std::byte* at = to + (b * kBlocks + i) * kBlockVectors<F> * kVectorBytes;
-            for (int v = 0; v < 8; ++v) istore(at + v * kVectorBytes, block.w[v]);
-            vstore(reinterpret_cast<float*>(at + 8 * kVectorBytes), block.scale);
-            if (F::kMin || F::kHalves) vstore(reinterpret_cast<float*>(at + 9 * kVectorBytes), block.second);
+            store_block<F>(block, to + (b * kBlocks + i) * kBlockVectors<F> * kVectorBytes);
         });
     }
 }
@@ -171,7 +209,7 @@ void from_panels(const ProductArgs& a, const std::byte* panels, int64_t j, int64
     }
     int64_t blocks = a.cols / 32, panel_bytes = blocks * kBlockVectors<F> * kVectorBytes;
     int64_t step = (soon.bytes / blocks + 63) / 64 * 64;
-    Acts x(a, t);
+    Acts<R> x(a, t);
     for (int64_t b = 0; b < blocks; ++b) {
         for (int64_t i = b * step; i < (b + 1) * step && i < soon.bytes; i += 64)
             __builtin_prefetch(soon.data + i, 0, 2);
@@ -199,8 +237,21 @@ template <class F>
 void few_rows(const ProductArgs& a) {
     for (int64_t j = 0; j < a.n_out; j += kPanelRows) {
         PanelRows rows = rows_of(a, j, a.panel);
-        for_each_tile<kDirectRows>(
-            a, [&](int64_t t, auto count) { direct<F, decltype(count)::value>(a, rows, j, a.n_out - j, t); });
+        for_each_tile<kDirectRows>(a, [&](int64_t t, auto count) { direct<F, decltype(count)::value>(a, rows, j, t); });
+    }
+}
+
+// Two groups of activations, the second as large as the first or one smaller.
+template <class F>
+void two_groups(const ProductArgs& a) {
+    for (int64_t j = 0; j < a.n_out; j += kPanelRows) {
+        PanelRows rows = rows_of(a, j, a.panel);
+        pick_rows<kDirectRows>(a.group, [&](auto count) {
+            constexpr int R = decltype(count)::value;
+            if constexpr (2 * R > kDirectRows) {
+                a.n_rows == 2 * R ? direct<F, R, R>(a, rows, j, 0) : direct<F, R, R - 1>(a, rows, j, 0);
+            }
+        });
     }
 }
 
@@ -235,7 +286,11 @@ void many_rows(const ProductArgs& a) {
 
 template <class F>
 void product_of(const ProductArgs& a) {
-    a.n_rows <= kDirectRows ? few_rows<F>(a) : many_rows<F>(a);
+    if (a.n_rows <= kDirectRows) return few_rows<F>(a);
+    if constexpr (kTwoGroups) {
+        if (a.n_rows <= 2 * kDirectRows) return two_groups<F>(a);
+    }
+    many_rows<F>(a);
 }
 
 void int8_product(const ProductArgs& a) {

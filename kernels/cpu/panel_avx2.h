@@ -12,10 +12,13 @@ namespace {
 
 using vi = __m256i;
 constexpr int kPanelRows = 8;
-constexpr int kDirectRows = 3;     // rows of activations that take blocks as they are unpacked
-constexpr int kPanelActRows = 3;   // rows of activations that a pass over repacked panels takes …
-constexpr int kPanels = 1;         // … and panels: 3 integer and 3 f32 sums, and their temporaries, in 16 registers
-constexpr bool kSignedDot = true;  // weights of 8 bits stay signed: unsigned ones could overflow 16-bit sums
+constexpr int kDirectRows = 3;      // rows of activations that take blocks as they are unpacked …
+constexpr bool kTwoGroups = false;  // … or two groups of as many …
+constexpr int kRowsAtOnce = 3;      // … of which so many are summed side by side
+constexpr int kPanelActRows = 3;    // rows of activations that a pass over repacked panels takes …
+constexpr int kPanels = 1;          // … and panels: 3 integer and 3 f32 sums, and their temporaries, in 16 registers
+constexpr bool kWholeGroups = false;  // those may be a part of a group
+constexpr bool kSignedDot = true;     // weights of 8 bits stay signed: unsigned ones could overflow 16-bit sums
 
 inline vi iload(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 inline void istore(void* p, vi v) { _mm256_store_si256(static_cast<__m256i*>(p), v); }
@@ -66,6 +69,7 @@ struct Dot {
     vi sum, pairs;
 
     void start(vi initial) { sum = initial; }
+    void add_broadcast(int step, vi w, const void* x) { add(step, w, ibroadcast(x)); }
     void add(int step, vi w, vi x) {
         vi p =
             Bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)) : _mm256_maddubs_epi16(w, x);

@@ -12,10 +12,13 @@ namespace {
 
 using vi = __m512i;
 constexpr int kPanelRows = 16;
-constexpr int kDirectRows = 8;      // rows of activations that take blocks as they are unpacked
-constexpr int kPanelActRows = 6;    // rows of activations that a pass over repacked panels takes …
-constexpr int kPanels = 2;          // … and panels: 12 integer and 12 f32 sums in 32 registers
-constexpr bool kSignedDot = false;  // dot products take unsigned weights
+constexpr int kDirectRows = 8;       // rows of activations that take blocks as they are unpacked …
+constexpr bool kTwoGroups = true;    // … or two groups of as many …
+constexpr int kRowsAtOnce = 4;       // … of which so many are summed side by side
+constexpr int kPanelActRows = 6;     // rows of activations that a pass over repacked panels takes …
+constexpr int kPanels = 2;           // … and panels: 12 integer and 12 f32 sums in 32 registers
+constexpr bool kWholeGroups = true;  // all those are the rows of a group
+constexpr bool kSignedDot = false;   // dot products take unsigned weights
 
 inline vi iload(const void* p) { return _mm512_load_si512(p); }
 inline void istore(void* p, vi v) { _mm512_store_si512(p, v); }
@@ -63,6 +66,10 @@ struct Dot {
     vi sum;
     void start(vi initial) { sum = initial; }
     void add(int, vi w, vi x) { sum = _mm512_dpbusd_epi32(sum, w, x); }
+    // x: 4 bytes. (GCC 12 would broadcast them by an instruction of its own.)
+    void add_broadcast(int, vi w, const void* x) {
+        asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*static_cast<const int32_t*>(x)));
+    }
     vi total() const { return sum; }
 };
 

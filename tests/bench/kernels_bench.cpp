@@ -1,7 +1,8 @@
 // Times matrix products beside the machine's limits, measured in the same run.
-//   bench_kernels [TYPE…] [--shape OUTxCOLS]… [--rows N]… [--threads N]
+//   bench_kernels [TYPE…] [--shape OUTxCOLS]… [--rows N]… [--threads N] [--cached]
 // Weights are random and cover more memory than the caches hold, as those of a model do. One row is bound by reading
-// the weights, many rows by arithmetic: the last column is the share of that limit.
+// the weights, many rows by arithmetic: the last column is the share of that limit. --cached: the same weights again
+// and again, so what a small matrix costs without memory.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -27,6 +28,7 @@ struct Options {
     std::vector<Shape> shapes;
     std::vector<int64_t> rows;
     int threads = 0;
+    bool cached = false;
 };
 
 Options parse(int argc, char** argv) {
@@ -36,6 +38,8 @@ Options parse(int argc, char** argv) {
         auto value = [&] { return ++i < argc ? argv[i] : ""; };
         if (arg == "--threads") {
             o.threads = std::atoi(value());
+        } else if (arg == "--cached") {
+            o.cached = true;
         } else if (arg == "--rows") {
             o.rows.push_back(std::atoi(value()));
         } else if (arg == "--shape") {
@@ -44,7 +48,9 @@ Options parse(int argc, char** argv) {
         } else if (auto type = parse_dtype(arg)) {
             o.types.push_back(*type);
         } else {
-            std::fprintf(stderr, "usage: bench_kernels [TYPE...] [--shape OUTxCOLS]... [--rows N]... [--threads N]\n");
+            std::fprintf(
+                stderr,
+                "usage: bench_kernels [TYPE...] [--shape OUTxCOLS]... [--rows N]... [--threads N] [--cached]\n");
             std::exit(2);
         }
     }
@@ -105,14 +111,15 @@ int main(int argc, char** argv) {
         for (Shape shape : o.shapes) {
             for (int64_t rows : o.rows) {
                 std::vector<std::vector<uint16_t>> memory;
-                std::vector<Weight> weights = make_weights(type, shape, size_t{rows <= 16 ? 256u : 16u} << 20, memory);
+                std::vector<Weight> weights =
+                    make_weights(type, shape, o.cached ? 0 : size_t{rows <= 16 ? 256u : 16u} << 20, memory);
                 StepKind kind = rows <= 64 ? StepKind::kDecode : StepKind::kPrefill;
                 matmul.reserve(rows, shape.cols, shape.cols);
                 std::vector<float> x(static_cast<size_t>(rows * shape.cols), 0.5f),
                     y(static_cast<size_t>(rows * shape.rows));
                 for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 31) - 15.0f;
                 View in(x.data(), rows, shape.cols), out(y.data(), rows, shape.rows);
-                double s = median_seconds(9, [&] {
+                double s = median_seconds(o.cached ? 301 : 9, [&] {
                     for (const Weight& w : weights) matmul.product(kind, in, nullptr, w, out);
                 });
                 s /= static_cast<double>(weights.size());
