@@ -129,6 +129,7 @@ char* CudaBackend::work(int id, size_t bytes) {
         used_[static_cast<size_t>(Use::kWorkspace)] -= memory.bytes;
         memory = DeviceMemory();
         memory = device_memory(bytes, Use::kWorkspace);
+        zero(memory.as<>(), bytes);  // padding between rows is copied with them, but written by nobody
     }
     return memory.as<>();
 }
@@ -177,8 +178,7 @@ void CudaBackend::prepare(const Limits& limits) {
     work(3, kLogitRows * d_model * sizeof(float));
     work(kInput, std::min(rows * cols * sizeof(float), kPiece));
     work(kOutput, std::min(rows * cols * sizeof(float), kPiece));
-    const size_t prepared = prepared_bytes(limits.max_cols);
-    zero(work(kPrepared, prepared), prepared);  // padding between rows is copied with them, but written by nobody
+    work(kPrepared, prepared_bytes(limits.max_cols));
     // Attention's partial sums of at least one run of 8 rows; n_heads * head_dim is no wider than an activation.
     const size_t run =
         kRunRows * cols * sizeof(float) * 5 / 4 * static_cast<size_t>(decode_splits(limits.max_ring_rows));

@@ -340,6 +340,15 @@ size_t ring_room(const Gpu& gpu, size_t activations) {
     const size_t taken = activations + sums + (3 << 10);
     return gpu.max_shared > taken ? gpu.max_shared - taken : 0;
 }
+// Groups that a warp's ring holds at most, of so many that it takes in all. What the kernel waits for, its activations,
+// comes later the more weights are under way. Measured on an H200: of quantised weights, all sent for at once, 80 KB a
+// block are best, or two groups; rows of 16 bits want long rings, but where those would just hold all of them, a few
+// are better left for later.
+template <class P>
+int ring_depth(const Gpu& gpu, size_t ring_row, int groups) {
+    if (P::kBulk && gpu.nine) return std::clamp(static_cast<int>((size_t{80} << 10) / ring_row), 2, kMaxDepth);
+    return groups > 4 && groups <= kMaxDepth ? 4 : kMaxDepth;
+}
 template <class P>
 bool matvec_fits(const Gpu& gpu, int cols, int n_rows) {
     const auto row = static_cast<size_t>(matvec_warps(gpu) * place_bytes<P>(gpu));
@@ -357,7 +366,6 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     const size_t activations = a.staged ? P::Activations::bytes(w.cols, a.n_rows) : 0;
     const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu));
     a.place_bytes = place_bytes<P>(gpu);
-    a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations) / ring_row), 1, kMaxDepth);
     a.split = matvec_split(n_warps, gpu.n_multiprocessors, n_tiles, a.n_groups,
                            p.pairing == FewRows::kNone ? n_warps : n_warps / 2);
     a.x = p.x.data, a.x_stride = p.x.stride, a.x_f16 = p.x.type == DType::kF16;
@@ -372,6 +380,9 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.split_bits = std::countr_zero(static_cast<unsigned>(a.split));
     a.slots_bits = std::countr_zero(static_cast<unsigned>(slots));
     a.n_blocks = (n_tiles + slots - 1) / slots;
+    const int turns = (a.n_blocks + gpu.n_multiprocessors - 1) / gpu.n_multiprocessors;
+    const int most = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));
+    a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations) / ring_row), 1, most);
     // Of many values another kernel makes what is to come to shared memory, once: all blocks would take longer over it.
     constexpr int kFewValues = 12288;
     if ((P::kPrepares || p.norm != nullptr) && P::kRows > 1 && a.n_rows * w.cols > kFewValues) {
