@@ -27,7 +27,7 @@ Buffer map_memory(size_t bytes, bool huge) {
         throw MemoryError("cannot allocate " + std::to_string(bytes >> 20) +
                           " MiB of memory; close other programs, or " + "use a smaller context or fewer slots");
     }
-    if (huge && bytes >= kHugePage) madvise(p, bytes, MADV_HUGEPAGE);
+    if (bytes >= kHugePage) madvise(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     return {std::shared_ptr<void>(p, [bytes](void* q) { munmap(q, bytes); }), bytes};
 }
 

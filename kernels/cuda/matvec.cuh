@@ -233,8 +233,9 @@ struct BulkRing {
         const auto source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
         unsigned char* to = base + place * a.place_bytes;
         arrive_and_expect(full + place, P::kQuantBytes + P::kScaleBytes);
-        copy_bulk(to, source.quants, P::kQuantBytes, full + place);
-        copy_bulk(to + P::kQuantBytes, source.scales, P::kScaleBytes, full + place);
+        constexpr bool kOnce = P::kRows == 1;  // more rows than one product takes read the weights again
+        copy_bulk<kOnce>(to, source.quants, P::kQuantBytes, full + place);
+        copy_bulk<kOnce>(to + P::kQuantBytes, source.scales, P::kScaleBytes, full + place);
         to_fetch.group += a.split;
         if (to_fetch.group >= a.n_groups) to_fetch.next_block(a);
     }

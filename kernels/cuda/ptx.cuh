@@ -162,15 +162,23 @@ __device__ __forceinline__ void send(int rank, float* p, uint64_t* counter, cons
 }
 
 // Bytes (a multiple of 16, as both addresses) to shared memory in the background, by the copy engine; counted by
-// `full`. They are read once: L2 gives them up first.
+// `full`. kOnce: they are read once, L2 may give them up first.
+template <bool kOnce>
 __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t bytes, uint64_t* full) {
 #if __CUDA_ARCH__ >= 900
-    constexpr uint64_t kEvictFirst = 0x12f0000000000000;  // what createpolicy.fractional.L2::evict_first makes
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
-        "%4;" ::"r"(shared_address(to)),
-        "l"(from), "r"(bytes), "r"(shared_address(full)), "l"(kEvictFirst)
-        : "memory");
+    if constexpr (kOnce) {
+        constexpr uint64_t kEvictFirst = 0x12f0000000000000;  // what createpolicy.fractional.L2::evict_first makes
+        asm volatile(
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
+            "%4;" ::"r"(shared_address(to)),
+            "l"(from), "r"(bytes), "r"(shared_address(full)), "l"(kEvictFirst)
+            : "memory");
+    } else {
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                         shared_address(to)),
+                     "l"(from), "r"(bytes), "r"(shared_address(full))
+                     : "memory");
+    }
 #endif
 }
 // Until the phase of this parity has ended; of copies to this block alone.

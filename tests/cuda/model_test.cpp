@@ -223,7 +223,7 @@ TEST_CASE("what is loaded before a step's own table of runs is there is loaded a
             text.push_back(m->prompt(slot, ids).token.id);
         }
         for (const int32_t id : m->generate(0, 30, n, depth)) text.push_back(id);
-        // Every step of another sequence, at another position.
+        // Every step of another sequence: the host writes its table of runs, between steps that run ahead.
         size_t in_flight = 0;
         const auto receive = [&] { text.push_back(m->backend().receive().front().token.id), --in_flight; };
         for (int i = 0; i < n; ++i) {
