@@ -106,9 +106,6 @@ class Backend {
 
     // Memory. allocate gives zeros; read and write move between the host and the backend's memory.
     virtual Buffer allocate(size_t bytes) = 0;
-    // Of which much may never be touched, as the rings of short texts: small pages, where pages come with the first
-    // use.
-    virtual Buffer allocate_sparse(size_t bytes) { return allocate(bytes); }
     virtual void copy(void* to, const void* from, size_t bytes) = 0;
     virtual void zero(void* to, size_t bytes) = 0;
     virtual void read(void* host, const void* from, size_t bytes) = 0;

@@ -169,7 +169,7 @@ void Samba::load_weights(const ModelFile& file) {
 
 void Samba::place_state(const Config& config, const Options& options) {
     layout_ = state_layout(config, options.ring_type, options.n_planes, options.max_context);
-    state_ = backend_.allocate_sparse(layout_.slot_bytes * static_cast<size_t>(options.n_slots));
+    state_ = backend_.allocate(layout_.slot_bytes * static_cast<size_t>(options.n_slots));
     auto planes = layout_.planes.begin();
     auto rings = layout_.rings.begin();
     auto next_planes = [&] {

@@ -17,17 +17,17 @@ namespace samba {
 namespace {
 
 constexpr int kPrefillChunk = 512;
-constexpr size_t kHugePage = 2 << 20;
 
-// Zeroed memory; pages that are never touched cost nothing. Huge ones, where the system has them, are faster to walk.
-Buffer map_memory(size_t bytes, bool huge) {
+// Zeroed memory. Pages that are never touched cost nothing, so they are small ones: short texts use little of a ring,
+// and single rows little of the work memory.
+Buffer map_memory(size_t bytes) {
     if (bytes == 0) return {};
     void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         throw MemoryError("cannot allocate " + std::to_string(bytes >> 20) +
                           " MiB of memory; close other programs, or " + "use a smaller context or fewer slots");
     }
-    if (bytes >= kHugePage) madvise(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    madvise(p, bytes, MADV_NOHUGEPAGE);
     return {std::shared_ptr<void>(p, [bytes](void* q) { munmap(q, bytes); }), bytes};
 }
 
@@ -53,8 +53,7 @@ class CpuBackend final : public Backend {
     int run_ahead() const override { return 1 + delay_; }
     DType activation_type() const override { return DType::kF32; }
 
-    Buffer allocate(size_t bytes) override { return map_memory(bytes, true); }
-    Buffer allocate_sparse(size_t bytes) override { return map_memory(bytes, false); }
+    Buffer allocate(size_t bytes) override { return map_memory(bytes); }
     void copy(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
     void zero(void* to, size_t bytes) override { std::memset(to, 0, bytes); }
     void read(void* host, const void* from, size_t bytes) override { std::memcpy(host, from, bytes); }
@@ -155,7 +154,7 @@ void CpuBackend::prepare(const Limits& limits) {
     matmul_.reserve(limits.max_rows, limits.max_cols, limits.d_model);
     sampler_.resize(limits.n_slots);
     auto floats = [](int64_t rows, int64_t cols) {
-        return map_memory(static_cast<size_t>(rows * cols) * sizeof(float), true);
+        return map_memory(static_cast<size_t>(rows * cols) * sizeof(float));
     };
     scratch_[0] = floats(limits.max_rows, limits.d_model);
     scratch_[1] = floats(limits.max_rows, limits.max_cols);

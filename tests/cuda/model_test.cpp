@@ -204,7 +204,9 @@ TEST_CASE("graphs replay what single launches do, while positions, slots and tok
     CHECK(texts[0] == texts[1]);
 }
 
-TEST_CASE("what is loaded before a step's own table of runs is there is loaded again: thousands of steps", "[model]") {
+// Steps that go on at once load rings, states and runs before their own table of runs is there (early_run.cuh).
+TEST_CASE("thousands of steps in graphs have the text and the states of steps that find the device at rest",
+          "[model]") {
     Config config = small_config(true);
     const bool attention_first = GENERATE(false, true);
     if (attention_first) config.blocks.erase(config.blocks.begin());

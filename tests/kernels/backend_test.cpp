@@ -56,9 +56,6 @@ TEST_CASE("memory comes as zeros and takes what is written") {
         backend->read(back.data(), b.data(), bytes);
         CHECK(back == text);
         CHECK(a.data()[bytes - 1] == 0);
-        Buffer sparse = backend->allocate_sparse(bytes);
-        REQUIRE(sparse.bytes() == bytes);
-        CHECK(std::all_of(sparse.data(), sparse.data() + bytes, [](char c) { return c == 0; }));
     }
     CHECK(backend->allocate(0).bytes() == 0);
 }
