@@ -155,7 +155,9 @@ __device__ __forceinline__ typename P::Activations activations(const Args& a, in
     own.n_rows = n_rows;
     own.x = shared + a.values_at;
     own.x_stride = a.value_stride;
-    return typename P::Activations(own, shared + a.activations_at, nullptr, typename P::Activations::Ahead(own));
+    typename P::Activations x(own, shared + a.activations_at);
+    x.bring(own, nullptr);
+    return x;
 }
 
 // A tile's rows times the slice. An mma waits for the sums of the one before it: where it is most of the work, groups

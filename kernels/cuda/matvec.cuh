@@ -33,7 +33,7 @@ struct MatvecArgs {
     bool staged;                    // activations come to shared memory
     const unsigned char* prepared;  // what is to come there and the squares, where a kernel has made it; or null
     const float* norm;              // or null
-    float eps;
+    float eps, per_column;          // 1 / columns
     bool gather;
     FewRowList rows;
     void* y;
@@ -61,6 +61,13 @@ __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
 
 inline constexpr int kMaxWarps = 16;  // of a block
 
+// Computed here, and kept: the compiler would rather compute a value where it is used, after the kernel's wait.
+__device__ __forceinline__ void keep(int& v) { asm volatile("" : "+r"(v)); }
+template <class T>
+__device__ __forceinline__ void keep(T*& p) {
+    asm volatile("" : "+l"(p));
+}
+
 // Of a prepared step: the activations (`bytes`) to shared memory, and the parts of the rows' sums of squares.
 __device__ __forceinline__ void copy_prepared(const MatvecArgs& a, size_t bytes, unsigned char* shared,
                                               float* squares) {
@@ -73,59 +80,92 @@ __device__ __forceinline__ void copy_prepared(const MatvecArgs& a, size_t bytes,
     }
 }
 
+// A row's sum of squares of a warp; blocks of half as many warps leave the other half zero.
+__device__ __forceinline__ void keep_squares(float* of_row, int warp, float sum) {
+    of_row[warp] = sum;
+    if (blockDim.x < 32 * kMaxWarps) of_row[warp + kMaxWarps / 2] = 0;
+}
+// 1 / rms of a row, from its warps' sums of squares; of warps that there are not they are zero.
 __device__ __forceinline__ float row_scale(const MatvecArgs& a, const float* squares, int r) {
-    float sum = 0;
+    const auto* from = reinterpret_cast<const float4*>(squares + r * kMaxWarps);
+    float4 v[4];
 #pragma unroll
-    for (int w = 0; w < kMaxWarps; w++) sum += w < blockDim.x / 32 ? squares[r * kMaxWarps + w] : 0.0f;
-    return 1.0f / sqrtf(sum / static_cast<float>(a.w.cols) + a.eps);
+    for (int i = 0; i < 4; i++) v[i] = from[i];
+    float sum[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum[i] = (v[i].x + v[i].y) + (v[i].z + v[i].w);
+    return rsqrtf(fmaf((sum[0] + sum[1]) + (sum[2] + sum[3]), a.per_column, a.eps));
 }
 
-// Row `row` of a slot's tile for activation row r: the warps' sums in order, the row's scale, the bias.
-struct MatvecSums {
-    const MatvecArgs& a;
-    const float *sums, *squares;
-    int warp_sums;    // of a warp
-    float one_scale;  // of a single row; or 0
+// An output: row `row` of a slot's tile for activation row r: the warps' sums in order, the row's scale, the bias.
+template <int kRows>
+class MatvecSums {
+  public:
+    static constexpr int kOfWarp = 128 * ((kRows + 7) / 8);
 
-    __device__ __forceinline__ float operator()(int slot, int row, int r, int n) const {
-        const int at = r / 8 * 128 + ((row & 7) * 4 + r % 8 / 2) * 4 + (row >> 3) * 2 + (r & 1);
-        const float* from = sums + (slot << a.split_bits) * warp_sums + at;
-        float v = 0, parts[4];
-#pragma unroll 1
-        for (int s = 0; s < a.split; s += 4) {  // several loads are under way at once
-#pragma unroll
-            for (int i = 0; i < 4; i++) parts[i] = s + i < a.split ? from[(s + i) * warp_sums] : 0.0f;
-#pragma unroll
-            for (const float part : parts) v += part;
-        }
-        if (a.norm != nullptr) v *= one_scale != 0 ? one_scale : row_scale(a, squares, r);
-        return a.bias != nullptr ? v + a.bias[n] : v;
+    // one_scale: of a single row.
+    __device__ __forceinline__ MatvecSums(const MatvecArgs& args, const float* sums, const float* squares,
+                                          float one_scale)
+        : a_(args), sums_(sums), squares_(squares), one_scale_(one_scale) {}
+    // Where the sums lie.
+    static __device__ __forceinline__ int at(const MatvecArgs& a, int slot, int row, int r) {
+        return (slot << a.split_bits) * kOfWarp + r / 8 * 128 + ((row & 7) * 4 + r % 8 / 2) * 4 + (row >> 3) * 2 +
+               (r & 1);
     }
+    // n: row of the weight.
+    __device__ __forceinline__ float operator()(int at, int r, int n) const {
+        const float* from = sums_ + at;
+        float v = 0;
+        add_parts<0, 4>(from, v);
+        if (a_.split > 4) add_parts<4, kMaxWarps>(from, v);
+        if (a_.norm != nullptr) v *= kRows == 1 ? one_scale_ : row_scale(a_, squares_, r);
+        return a_.bias != nullptr ? v + a_.bias[n] : v;
+    }
+
+  private:
+    // All of them under way at once.
+    template <int kFirst, int kEnd>
+    __device__ __forceinline__ void add_parts(const float* from, float& v) const {
+        float parts[kEnd - kFirst];
+#pragma unroll
+        for (int s = kFirst; s < kEnd; s++) parts[s - kFirst] = s < a_.split ? from[s * kOfWarp] : 0.0f;
+#pragma unroll
+        for (const float part : parts) v += part;
+    }
+    const MatvecArgs& a_;
+    const float *sums_, *squares_;
+    float one_scale_;
 };
 
 // What two tiles make: h = silu(gate) * up, or two rotated values of a head.
-template <FewRows::Pairing kPairing>
+template <FewRows::Pairing kPairing, class Sums>
 struct PairOutput {
-    int local, row, r, n, m;  // pair of the block, row of the tile and of activations, rows of the weight
+    int r, n, m, at[2];  // row of activations, rows of the weight, their sums
     bool there, turns = false;
+    int angle = 0;
     float cos = 1, sin = 0;
 
     // The o-th of the block's.
     __device__ __forceinline__ PairOutput(const MatvecArgs& a, int block, int o) {
         const int bits = a.slots_bits - 1, pair = (block << bits) + (o / kTile & ((1 << bits) - 1));
-        local = pair - (block << bits), row = o % kTile, r = o / kTile >> bits;
+        const int local = pair - (block << bits), row = o % kTile;
+        r = o / kTile >> bits;
+        at[0] = Sums::at(a, 2 * local, row, r), at[1] = Sums::at(a, 2 * local + 1, row, r);
         there = r < a.n_rows && pair < a.n_pairs;
         const int tile = tile_of_slot<kPairing>(a, 2 * pair);
         n = tile * kTile + row, m = tile_of_slot<kPairing>(a, 2 * pair + 1) * kTile + row;
         if (kPairing != FewRows::kRotary || !there) return;
         const int of_head = n % (a.head_tiles * kTile), half = a.half_tiles * kTile;
         if (m - n != half || tile >= a.rotated_tiles || of_head >= half) return;
-        turns = true;
-        cos = a.cos[r * a.rope_stride + of_head], sin = a.sin[r * a.rope_stride + of_head];
+        turns = true, angle = of_head;
     }
-    __device__ __forceinline__ void write(const MatvecArgs& a, const MatvecSums& value) const {
+    // What this step's embed has made.
+    __device__ __forceinline__ void load(const MatvecArgs& a) {
+        if (turns) cos = a.cos[r * a.rope_stride + angle], sin = a.sin[r * a.rope_stride + angle];
+    }
+    __device__ __forceinline__ void write(const MatvecArgs& a, const Sums& value) const {
         if (!there) return;
-        const float first = value(2 * local, row, r, n), second = value(2 * local + 1, row, r, m);
+        const float first = value(at[0], r, n), second = value(at[1], r, m);
         const int64_t to = r * a.y_stride;
         if constexpr (kPairing == FewRows::kGateUp) {
             store_as(a.y_type, a.y, to + n, silu(first) * second);
@@ -222,6 +262,7 @@ struct BulkRing {
         : base(shared + threadIdx.x / 32 * a.depth * a.place_bytes),
           full(barriers + threadIdx.x / 32 * kMaxDepth),
           to_fetch(a) {
+        keep(full);
         if ((threadIdx.x & 31) == 0) {
 #pragma unroll 1
             for (int i = 0; i < a.depth; i++) init_copies(full + i), fetch(a, i);
@@ -264,26 +305,33 @@ int place_bytes(const Gpu& gpu) {
 
 template <class P, FewRows::Pairing kPairing>
 __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_constant__ MatvecArgs a) {
-    constexpr int kEights = (P::kRows + 7) / 8, kWarpSums = 128 * kEights;
-    __shared__ float sums[2][kMaxWarps * kWarpSums], squares[8 * kEights * kMaxWarps];
+    using Sums = MatvecSums<P::kRows>;
+    constexpr int kEights = (P::kRows + 7) / 8;
+    __shared__ float sums[2][kMaxWarps * Sums::kOfWarp];
+    __shared__ __align__(16) float squares[8 * kEights * kMaxWarps];
     __shared__ uint64_t full[kMaxWarps * kMaxDepth];
     grid_dependents();
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, slots_mask = (1 << a.slots_bits) - 1;
     GroupRing<P, kPairing> ring(a, dynamic_shared(), full);
-    // The thread's output: slot, row of the tile, row of activations; row of the weight.
+    // Everything that can be known before the wait is.
+    typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes);
+    GroupCursor<kPairing> at(a);
+    // The thread's first output: slot, row of the tile, row of activations; row of the weight.
     const int slot = threadIdx.x / kTile & slots_mask, row = threadIdx.x % kTile;
-    const int r0 = threadIdx.x / kTile >> a.slots_bits, r_step = blockDim.x / kTile >> a.slots_bits;
-    const auto out = [&](int block) { return ((block << a.slots_bits) + slot) * kTile + row; };
-    const typename P::Activations::Ahead ahead(a);
+    const int r_step = blockDim.x / kTile >> a.slots_bits;
+    int r0 = threadIdx.x / kTile >> a.slots_bits, n = ((blockIdx.x << a.slots_bits) + slot) * kTile + row;
+    int sums_at = Sums::at(a, slot, row, r0);
+    PairOutput<kPairing, Sums> pair(a, blockIdx.x, threadIdx.x);
+    keep(at.group), keep(r0), keep(n), keep(sums_at), keep(pair.n), keep(pair.m), keep(pair.at[0]), keep(pair.at[1]);
     grid_wait();
-    const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && out(blockIdx.x) < a.w.rows;
-    const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + out(blockIdx.x)] : 0.0f;
-    const PairOutput<kPairing> pair(a, blockIdx.x, threadIdx.x);
-    const typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes, squares, ahead);
+    const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && n < a.w.rows;
+    const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + n] : 0.0f;
+    if (kPairing != FewRows::kNone) pair.load(a);
+    x.bring(a, squares);
     const float one_scale = P::kRows == 1 && a.norm != nullptr ? row_scale(a, squares, 0) : 0.0f;
     int parity = 0;
 #pragma unroll 1
-    for (GroupCursor<kPairing> at(a); !at.ended(a); at.next_block(a), parity ^= 1) {
+    for (; !at.ended(a); at.next_block(a), parity ^= 1, n += (gridDim.x << a.slots_bits) * kTile) {
         float sum[kEights][4] = {};
 #pragma unroll 1
         for (int group = at.group; group < a.n_groups; group += a.split) {
@@ -293,27 +341,31 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
         // Two sets of sums: no thread writes to the one that another still reads.
 #pragma unroll
         for (int e = 0; e < kEights; e++) {
-            *reinterpret_cast<float4*>(&sums[parity][warp * kWarpSums + e * 128 + lane * 4]) =
+            *reinterpret_cast<float4*>(&sums[parity][warp * Sums::kOfWarp + e * 128 + lane * 4]) =
                 make_float4(sum[e][0], sum[e][1], sum[e][2], sum[e][3]);
         }
         __syncthreads();
-        const MatvecSums value{a, sums[parity], squares, kWarpSums, one_scale};
+        const Sums value(a, sums[parity], squares, one_scale);
         if constexpr (kPairing != FewRows::kNone) {
             if (at.block == blockIdx.x) pair.write(a, value);
             const int n_outputs = (kTile * a.n_rows) << (a.slots_bits - 1);
             const int first = at.block == blockIdx.x ? threadIdx.x + blockDim.x : threadIdx.x;
 #pragma unroll 1
-            for (int o = first; o < n_outputs; o += blockDim.x) PairOutput<kPairing>(a, at.block, o).write(a, value);
+            for (int o = first; o < n_outputs; o += blockDim.x) {
+                PairOutput<kPairing, Sums> output(a, at.block, o);
+                output.load(a);
+                output.write(a, value);
+            }
             continue;
         }
-        const int n = out(at.block);
         if (n >= a.w.rows) continue;
 #pragma unroll 1
         for (int r = r0; r < a.n_rows; r += r_step) {
-            float v = value(slot, row, r, n);
+            float v = value(r == r0 ? sums_at : Sums::at(a, slot, row, r), r, n);
             const int64_t to = r * a.y_stride + n;
             if (a.add) v += at.block == blockIdx.x && r == r0 ? old : static_cast<const float*>(a.y)[to];
             store_as(a.y_type, a.y, to, v);
+            if (P::kRows == 1) break;
         }
     }
 }
@@ -370,7 +422,7 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.split = matvec_split(n_warps, gpu.n_multiprocessors, n_tiles, a.n_groups,
                            p.pairing == FewRows::kNone ? n_warps : n_warps / 2);
     a.x = p.x.data, a.x_stride = p.x.stride, a.x_f16 = p.x.type == DType::kF16;
-    a.norm = p.norm, a.eps = p.eps;
+    a.norm = p.norm, a.eps = p.eps, a.per_column = 1.0f / static_cast<float>(w.cols);
     a.gather = p.gather, a.rows = p.rows;
     a.y = p.y.data, a.y_stride = p.y.stride, a.y_type = p.y.type;
     a.add = p.add, a.bias = p.bias;

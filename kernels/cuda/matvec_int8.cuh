@@ -36,77 +36,74 @@ class Int8Activations {
                                    pairs * (scale_stride(cols) + blocks(cols) * start_bytes()));
     }
 
-    // What a thread of a single row may load before the row is there: the norm's weights for its first values.
-    struct Ahead {
-        float4 norm[2] = {};
-        __device__ __forceinline__ explicit Ahead(const MatvecArgs& a) {
-            const int block = threadIdx.x / 4, t = threadIdx.x & 3;
-            if (kRows == 1 && a.norm != nullptr && 32 * block < a.w.cols) Normed::load_norm(a, block, t, norm);
-        }
-    };
-
-    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* shared, float* squares,
-                                               const Ahead& ahead)
-        : Int8Activations(a, shared) {
-        const int cols = a.w.cols, lane = threadIdx.x & 31;
-        if (a.prepared != nullptr) {
-            copy_prepared(a, reinterpret_cast<unsigned char*>(squares_after(a)) - shared, shared, squares);
-        } else if constexpr (kRows == 1) {
-            a.norm != nullptr ? stage_one<Normed>(a, squares, ahead) : stage_one<Plain>(a, squares, ahead);
-        } else {
-            stage_rows(a, 0, a.n_rows, squares);
-        }
-        __syncthreads();
-        // From here on a lane reads rows lane / 4 and 8 more (or the last one, whose sums nobody asks for), and the
-        // factors of rows 2t and 2t + 1 and 8 more.
-        const int t = lane & 3;
+    // base: where they come to. From there on a lane reads rows lane / 4 and 8 more (or the last one, whose sums nobody
+    // asks for), and the factors of rows 2t and 2t + 1 and 8 more. What a thread of a single row may load before the
+    // row is there: the norm's weights for its first values.
+    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* base)
+        : base_(base), n_pairs_((a.n_rows + 1) / 2) {
+        const int cols = a.w.cols, lane = threadIdx.x & 31, t = lane & 3;
+        sums_ = a.n_rows * value_stride(cols);
+        scales_ = sums_ + a.n_rows * sum_stride(cols);
+        starts_ = scales_ + n_pairs_ * scale_stride(cols);
+        keep(sums_), keep(scales_), keep(starts_);
 #pragma unroll
         for (int e = 0; e < kEights; e++) {
             const int row = min(lane / 4 + 8 * e, a.n_rows - 1);
             value_at_[e] = row * value_stride(cols) + 16 * t;
-            sum_at_[e] = row * sum_stride(cols) + 16 * t;
+            sum_at_[e] = sums_ + row * sum_stride(cols) + 16 * t;
             pair_[e] = min(t + 4 * e, n_pairs_ - 1);
-            scale_at_[e] = pair_[e] * scale_stride(cols);
+            scale_at_[e] = scales_ + pair_[e] * scale_stride(cols);
+            keep(value_at_[e]), keep(sum_at_[e]), keep(scale_at_[e]);
         }
+        if constexpr (kRows == 1) {
+            const int block = threadIdx.x / 4;
+            from_ = a.norm != nullptr ? static_cast<const void*>(Normed::from(a, 0, block, t))
+                                      : Plain::from(a, 0, block, t);
+            keep(from_);
+            if (a.norm != nullptr && 32 * block < cols) Normed::load_norm(a, block, t, norm_);
+        }
+    }
+    __device__ __forceinline__ void bring(const MatvecArgs& a, float* squares) {
+        if (a.prepared != nullptr) {
+            copy_prepared(a, static_cast<size_t>(squares_at(a)), base_, squares);
+        } else if constexpr (kRows == 1) {
+            a.norm != nullptr ? stage_one<Normed>(a, squares) : stage_one<Plain>(a, squares);
+        } else {
+            stage_rows(a, 0, a.n_rows, squares);
+        }
+        __syncthreads();
     }
 
     // Rows first … of those that the product is given, and their sums of squares, to `squares`.
     __device__ __forceinline__ void stage_rows(const MatvecArgs& a, int first, int n, float* squares) {
         a.norm != nullptr ? stage<Normed>(a, first, n, squares) : stage<Plain>(a, first, n, squares);
     }
-    // In memory of another kernel's making (quantize_rows_kernel): the same bytes, then the squares.
-    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* base)
-        : n_pairs_((a.n_rows + 1) / 2), values_(base) {
-        const int cols = a.w.cols;
-        sums_ = values_ + a.n_rows * value_stride(cols);
-        scales_ = sums_ + a.n_rows * sum_stride(cols);
-        starts_ = scales_ + n_pairs_ * scale_stride(cols);
-    }
+    // Behind the activations that another kernel makes (quantize_rows_kernel): the squares.
     __device__ __forceinline__ float* squares_after(const MatvecArgs& a) const {
-        return reinterpret_cast<float*>(starts_ + n_pairs_ * blocks(a.w.cols) * start_bytes());
+        return reinterpret_cast<float*>(base_ + squares_at(a));
     }
 
     // Of blocks `block` (even) and the next.
     __device__ __forceinline__ uint4 values(int e, int block) const {
-        return *reinterpret_cast<const uint4*>(values_ + value_at_[e] + 32 * block);
+        return *reinterpret_cast<const uint4*>(base_ + value_at_[e] + 32 * block);
     }
     // The scales of both rows in block `block` (even), and in the next.
     __device__ __forceinline__ float4 scales(int e, int block) const {
-        const unsigned char* from = scales_ + scale_at_[e] + (kRows == 1 ? 4 : 8) * block;
+        const unsigned char* from = base_ + scale_at_[e] + (kRows == 1 ? 4 : 8) * block;
         if constexpr (kRows > 1) return *reinterpret_cast<const float4*>(from);
         const float2 d = *reinterpret_cast<const float2*>(from);
         return make_float4(d.x, 0, d.y, 0);
     }
     // Where the integer sums of both rows start; of a split block's first and second half.
     __device__ __forceinline__ int2 start(int e, int block) const {
-        return *reinterpret_cast<const int2*>(starts_ + 8 * (block * n_pairs_ + pair_[e]));
+        return *reinterpret_cast<const int2*>(base_ + starts_ + 8 * (block * n_pairs_ + pair_[e]));
     }
     __device__ __forceinline__ int4 starts(int e, int block) const {
-        return *reinterpret_cast<const int4*>(starts_ + 16 * (block * n_pairs_ + pair_[e]));
+        return *reinterpret_cast<const int4*>(base_ + starts_ + 16 * (block * n_pairs_ + pair_[e]));
     }
     // The sums of blocks 2t and 2t + 1 of a group, as pairs of bf16: high, middle, low parts.
     __device__ __forceinline__ uint4 sums(int e, int group) const {
-        return *reinterpret_cast<const uint4*>(sums_ + sum_at_[e] + 64 * group);
+        return *reinterpret_cast<const uint4*>(base_ + sum_at_[e] + 64 * group);
     }
 
   private:
@@ -114,14 +111,15 @@ class Int8Activations {
     struct Plain {
         static constexpr int kAtOnce = 3;
         uint4 v = {};
-        __device__ __forceinline__ void load(const MatvecArgs& a, int r, int block, int t) {
-            const auto* from = static_cast<const bfloat*>(a.x) + r * a.x_stride + 32 * block;
+        static __device__ __forceinline__ const void* from(const MatvecArgs& a, int r, int block, int t) {
+            return static_cast<const bfloat*>(a.x) + r * a.x_stride + 32 * block + (F::kSplit ? 4 : 8) * t;
+        }
+        __device__ __forceinline__ void load(const void* from) {
             if constexpr (F::kSplit) {
-                const uint2 low = *reinterpret_cast<const uint2*>(from + 4 * t),
-                            high = *reinterpret_cast<const uint2*>(from + 16 + 4 * t);
-                v = make_uint4(low.x, low.y, high.x, high.y);
+                const auto* p = static_cast<const uint2*>(from);
+                v = make_uint4(p[0].x, p[0].y, p[4].x, p[4].y);
             } else {
-                v = *reinterpret_cast<const uint4*>(from + 8 * t);
+                v = *static_cast<const uint4*>(from);
             }
         }
         static __device__ __forceinline__ void load_norm(const MatvecArgs&, int, int, float4 (&)[2]) {}
@@ -140,11 +138,12 @@ class Int8Activations {
         float4 v[2] = {};
         static __device__ __forceinline__ int first(int block, int t) { return 32 * block + (F::kSplit ? 4 : 8) * t; }
         static constexpr int kSecond = F::kSplit ? 16 : 4;
-        __device__ __forceinline__ void load(const MatvecArgs& a, int r, int block, int t) {
-            const auto* from =
-                static_cast<const float*>(a.x) + (a.gather ? a.rows.row[r] : r) * a.x_stride + first(block, t);
-            v[0] = *reinterpret_cast<const float4*>(from);
-            v[1] = *reinterpret_cast<const float4*>(from + kSecond);
+        static __device__ __forceinline__ const void* from(const MatvecArgs& a, int r, int block, int t) {
+            return static_cast<const float*>(a.x) + (a.gather ? a.rows.row[r] : r) * a.x_stride + first(block, t);
+        }
+        __device__ __forceinline__ void load(const void* from) {
+            v[0] = *static_cast<const float4*>(from);
+            v[1] = *reinterpret_cast<const float4*>(static_cast<const float*>(from) + kSecond);
         }
         static __device__ __forceinline__ void load_norm(const MatvecArgs& a, int block, int t, float4 (&norm)[2]) {
             norm[0] = *reinterpret_cast<const float4*>(a.norm + first(block, t));
@@ -166,9 +165,9 @@ class Int8Activations {
 
     // A team of four lanes, one a lane's place t in a block, brings a block; a warp has eight teams.
     template <class Octet>
-    __device__ __forceinline__ void stage_one(const MatvecArgs& a, float* squares, const Ahead& ahead) {
+    __device__ __forceinline__ void stage_one(const MatvecArgs& a, float* squares) {
         const int t = threadIdx.x & 3, n_teams = blockDim.x / 4, n_blocks = blocks(a.w.cols);
-        float4 norm[2] = {ahead.norm[0], ahead.norm[1]};
+        float4 norm[2] = {norm_[0], norm_[1]};
         float sum = 0;
 #pragma unroll 1
         for (int first = threadIdx.x / 4; first / 8 * 8 < n_blocks; first += Octet::kAtOnce * n_teams) {
@@ -176,7 +175,7 @@ class Int8Activations {
 #pragma unroll
             for (int k = 0; k < Octet::kAtOnce; k++) {
                 const int block = first + k * n_teams;
-                if (32 * block < a.w.cols) octets[k].load(a, 0, block, t);
+                if (32 * block < a.w.cols) octets[k].load(block < n_teams ? from_ : Octet::from(a, 0, block, t));
             }
 #pragma unroll
             for (int k = 0; k < Octet::kAtOnce; k++) {
@@ -187,11 +186,11 @@ class Int8Activations {
                     if (block >= n_teams) Octet::load_norm(a, block, t, norm);
                     square = octets[k].take(a, norm, v);
                 }
+                if (a.norm != nullptr) sum += warp_sum(square);  // beside the maxima that quantize() waits for
                 quantize(a, v, 0, block, block < n_blocks);
-                if (a.norm != nullptr) sum += warp_sum(square);
             }
         }
-        if (a.norm != nullptr && (threadIdx.x & 31) == 0) squares[threadIdx.x / 32] = sum;
+        if (a.norm != nullptr && (threadIdx.x & 31) == 0) keep_squares(squares, threadIdx.x / 32, sum);
     }
 
     // The same for several rows, some blocks of any of them on their way at once. Each warp brings
@@ -202,7 +201,7 @@ class Int8Activations {
         const int n_blocks = blocks(a.w.cols), n_teams = blockDim.x / 4;
         const int n_strips = (n_blocks - warp * 8 + n_teams - 1) / n_teams;
         const int n_items = max(n_strips, 0) * n_rows;
-        if (a.norm != nullptr && lane < n_rows) squares[(first_row + lane) * kMaxWarps + warp] = 0;
+        if (a.norm != nullptr && lane < n_rows) keep_squares(squares + (first_row + lane) * kMaxWarps, warp, 0);
         __syncwarp();
         constexpr int kAhead = 4;
         int block = team, row = first_row;  // of the next item to load
@@ -212,7 +211,7 @@ class Int8Activations {
 #pragma unroll
             for (int k = 0; k < kAhead; k++) {
                 at_block[k] = block, at_row[k] = row;
-                if (item + k < n_items && 32 * block < a.w.cols) octets[k].load(a, row, block, t);
+                if (item + k < n_items && 32 * block < a.w.cols) octets[k].load(Octet::from(a, row, block, t));
                 if (++row == first_row + n_rows) row = first_row, block += n_teams;
             }
 #pragma unroll
@@ -232,6 +231,13 @@ class Int8Activations {
         }
     }
 
+    // a / b, rounded as a division is, but for values at the ends of the range; per_b: about 1 / b. A division has
+    // more instructions, and a branch for those.
+    static __device__ __forceinline__ float ratio(float a, float b, float per_b) {
+        const float q = a * per_b;
+        return fmaf(fmaf(-q, b, a), per_b, q);
+    }
+
     // q = round(v 127 / largest) of a team's 32 values; scale, sums and starts beside them.
     __device__ __forceinline__ void quantize(const MatvecArgs& a, const float (&v)[8], int row, int block, bool there) {
         const int t = threadIdx.x & 3, cols = a.w.cols;
@@ -240,7 +246,8 @@ class Int8Activations {
         for (const float x : v) largest = fmaxf(largest, fabsf(x));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-        const float inverse = largest > 0 ? 127.0f / largest : 0.0f, scale = largest / 127.0f;
+        const float inverse = largest > 0 ? ratio(127.0f, largest, __fdividef(1.0f, largest)) : 0.0f;
+        const float scale = ratio(largest, 127.0f, 1.0f / 127.0f);
         uint32_t q[8], word[2];
 #pragma unroll
         for (int i = 0; i < 8; i++) {
@@ -253,7 +260,7 @@ class Int8Activations {
                                   __byte_perm(q[4 * h + 2], q[4 * h + 3], 0x0040), 0x5410);
         }
         if (there) {
-            unsigned char* to = values_ + row * value_stride(cols) + block / 2 * 64 + 16 * t + 8 * (block & 1);
+            unsigned char* to = base_ + row * value_stride(cols) + block / 2 * 64 + 16 * t + 8 * (block & 1);
             *reinterpret_cast<uint2*>(to) = make_uint2(word[0], word[1]);
         }
         int sum[2] = {0, 0};
@@ -267,9 +274,10 @@ class Int8Activations {
         }
         if (t != 0 || !there) return;
         const int within = kRows == 1 ? block : 2 * block + (row & 1);
-        reinterpret_cast<float*>(scales_ + row / 2 * scale_stride(cols))[within] = scale;
+        reinterpret_cast<float*>(base_ + scales_ + row / 2 * scale_stride(cols))[within] = scale;
         if constexpr (F::kMins) {
-            auto* to = reinterpret_cast<bfloat*>(sums_ + row * sum_stride(cols) + block / 8 * 64 + block % 8 / 2 * 16);
+            auto* to =
+                reinterpret_cast<bfloat*>(base_ + sums_ + row * sum_stride(cols) + block / 8 * 64 + block % 8 / 2 * 16);
             float left = scale * static_cast<float>(sum[0] + sum[1]);
 #pragma unroll
             for (int i = 0; i < 3; i++) {
@@ -279,14 +287,22 @@ class Int8Activations {
             }
         }
         if constexpr (kStarts) {
-            auto* to = reinterpret_cast<int*>(starts_ + (block * n_pairs_ + row / 2) * start_bytes()) + (row & 1);
+            auto* to =
+                reinterpret_cast<int*>(base_ + starts_ + (block * n_pairs_ + row / 2) * start_bytes()) + (row & 1);
             to[0] = -F::kOffset * (F::kSplit ? sum[0] : sum[0] + sum[1]);
             if constexpr (F::kSplit) to[2] = -F::kOffset * sum[1];
         }
     }
 
-    int n_pairs_, pair_[kEights], value_at_[kEights], sum_at_[kEights], scale_at_[kEights];
-    unsigned char *values_, *sums_, *scales_, *starts_;
+    __device__ __forceinline__ int squares_at(const MatvecArgs& a) const {
+        return starts_ + n_pairs_ * blocks(a.w.cols) * start_bytes();
+    }
+
+    unsigned char* base_;
+    int n_pairs_, sums_, scales_, starts_;  // where those begin
+    const void* from_ = nullptr;            // of a single row: the thread's first values
+    float4 norm_[2] = {};                   // and their weights
+    int pair_[kEights], value_at_[kEights], sum_at_[kEights], scale_at_[kEights];
 };
 
 // What the products' blocks would otherwise each make for themselves: a block a row.

@@ -18,38 +18,30 @@ class RowActivations {
         return static_cast<size_t>(n_rows * stride(cols)) * sizeof(bfloat);
     }
 
-    // What a thread of a single row may load before the row is there: the norm's weights for its first values.
-    struct Ahead {
-        float4 norm = {};
-        __device__ __forceinline__ explicit Ahead(const MatvecArgs& a) {
-            const int at = 4 * threadIdx.x;
-            if (kRows == 1 && a.norm != nullptr && at < a.w.cols) norm = *reinterpret_cast<const float4*>(a.norm + at);
-        }
-    };
-
-    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared, float* squares,
-                                              const Ahead& ahead)
-        : cols_(padded_columns(a.w.cols)) {
-        const int lane = threadIdx.x & 31;
-        t_ = lane & 3;
-        auto* to = reinterpret_cast<bfloat*>(shared);
-        if (a.staged) {
-            if (a.prepared != nullptr) {
-                copy_prepared(a, bytes(a.w.cols, a.n_rows), shared, squares);
-            } else if (a.norm == nullptr) {
-                stage(a, to);
-            } else if constexpr (kRows == 1) {
-                stage_one_normed(a, to, squares, ahead);
-            } else {
-                stage_normed(a, 0, a.n_rows, to, squares);
-            }
-            __syncthreads();
-        }
+    // shared: where they come to. What a thread of a single row may load before the row is there: the norm's weights
+    // for its first values.
+    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared)
+        : staged_(reinterpret_cast<bfloat*>(shared)), cols_(padded_columns(a.w.cols)), t_(threadIdx.x & 3) {
+        const int at = 4 * threadIdx.x;
+        if (kRows == 1 && a.norm != nullptr && at < a.w.cols) norm_ = *reinterpret_cast<const float4*>(a.norm + at);
 #pragma unroll
         for (int e = 0; e < kEights; e++) {
-            const int row = min(lane / 4 + 8 * e, a.n_rows - 1);
-            row_[e] = a.staged ? to + row * stride(a.w.cols) : static_cast<const bfloat*>(a.x) + row * a.x_stride;
+            const int row = min(static_cast<int>(threadIdx.x & 31) / 4 + 8 * e, a.n_rows - 1);
+            row_[e] = a.staged ? staged_ + row * stride(a.w.cols) : static_cast<const bfloat*>(a.x) + row * a.x_stride;
         }
+    }
+    __device__ __forceinline__ void bring(const MatvecArgs& a, float* squares) {
+        if (!a.staged) return;
+        if (a.prepared != nullptr) {
+            copy_prepared(a, bytes(a.w.cols, a.n_rows), reinterpret_cast<unsigned char*>(staged_), squares);
+        } else if (a.norm == nullptr) {
+            stage(a, staged_);
+        } else if constexpr (kRows == 1) {
+            stage_one_normed(a, squares);
+        } else {
+            stage_normed(a, 0, a.n_rows, staged_, squares);
+        }
+        __syncthreads();
     }
     // Of the lane's rows: eight values of a block of 32 columns.
     __device__ __forceinline__ uint4 block(int e, int column) const {
@@ -63,7 +55,7 @@ class RowActivations {
         constexpr int kAhead = 4;
         const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
         const int n_strips = (a.w.cols + 4 * blockDim.x - 1) / (4 * blockDim.x);
-        if (lane < n_rows) squares[(first_row + lane) * kMaxWarps + warp] = 0;
+        if (lane < n_rows) keep_squares(squares + (first_row + lane) * kMaxWarps, warp, 0);
         __syncwarp();
         int at = 4 * threadIdx.x, row = first_row;
         for (int item = 0; item < n_strips * n_rows; item += kAhead) {
@@ -94,24 +86,23 @@ class RowActivations {
     static __device__ __forceinline__ const float* row_of(const MatvecArgs& a, int row) {
         return static_cast<const float*>(a.x) + (a.gather ? a.rows.row[row] : row) * a.x_stride;
     }
-    static __device__ __forceinline__ void stage_one_normed(const MatvecArgs& a, bfloat* to, float* squares,
-                                                            const Ahead& ahead) {
+    __device__ __forceinline__ void stage_one_normed(const MatvecArgs& a, float* squares) const {
         const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, step = 4 * blockDim.x;
         float sum = 0;
-        float4 w = ahead.norm;
+        float4 w = norm_;
 #pragma unroll 1
         for (int at = 4 * threadIdx.x; at - 4 * lane < a.w.cols; at += step) {
             float square = 0;
             if (at < a.w.cols) {
                 const auto v = *reinterpret_cast<const float4*>(row_of(a, 0) + at);
-                *reinterpret_cast<uint2*>(to + at) =
+                *reinterpret_cast<uint2*>(staged_ + at) =
                     make_uint2(pack_bf16(v.x * w.x, v.y * w.y), pack_bf16(v.z * w.z, v.w * w.w));
                 square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w)));
             }
             if (at + step < a.w.cols) w = *reinterpret_cast<const float4*>(a.norm + at + step);
             sum += warp_sum(square);
         }
-        if (lane == 0) squares[warp] = sum;
+        if (lane == 0) keep_squares(squares, warp, sum);
     }
 
     static __device__ __forceinline__ uint32_t f16_as_bf16(uint32_t pair) {
@@ -144,8 +135,11 @@ class RowActivations {
             }
         }
     }
+
+    bfloat* staged_;
     const bfloat* row_[kEights];
     int cols_, t_;
+    float4 norm_ = {};
 };
 
 // What the products' blocks would otherwise each make for themselves: a block a row.
