@@ -25,7 +25,8 @@ struct Args {
     const void *q, *k, *v;
     int64_t stride;  // of q, k and v
     RingArgs ring;
-    int n_heads, group, head_dim, blocks_per_split, first_row;
+    int n_heads, group, head_dim, blocks_per_split;
+    int first_row, n_rows;  // of all runs
     bool one_buffer;
     float scale;
     float* partial;  // (rows, n_heads, splits, head_dim): sums

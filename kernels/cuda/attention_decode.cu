@@ -111,6 +111,19 @@ __device__ __forceinline__ void load_ring(const Args& a, const DeviceRun& run, c
     }
 }
 
+// Some queries, of a run whose first row this is.
+template <int kDim, class S>
+__device__ __forceinline__ void load_queries(const Args& a, int first_row, int kv_head, int first, int n_queries,
+                                             TensorShared<S, kDim>& s) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < s.kQueries * kDim / 8; i += s.kThreads) {
+        const int q = i / (kDim / 8), d = i % (kDim / 8) * 8, query = min(first + q, n_queries - 1);
+        const int row = query / a.group, head = kv_head * a.group + query - row * a.group;
+        cp_async<16>(s.q + q * s.kStride + d,
+                     static_cast<const S*>(a.q) + (first_row + row) * a.stride + head * kDim + d);
+    }
+}
+
 // The run's own rows among the block's: from the step to shared memory, and to the ring.
 template <class R, int kDim, class S = typename R::Value>
 __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, const Place& place, int kv_head,
@@ -129,6 +142,37 @@ __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, co
         R::store(from, column, append ? ring : nullptr, (values ? s.v : s.k) + row * s.kStride + column);
     }
 }
+
+// The same of a single run, an eighth of a row each thread: read before it is known which rows of the ring they become.
+template <int kDim, class S>
+struct OwnPart {
+    static constexpr int kParts = kDim / 8;
+    bool whole, there, values;  // whole: there are enough threads for all of them
+    int age, column;
+    uint4 v;
+
+    __device__ __forceinline__ OwnPart(const Args& a, int kv_head, bool wanted)
+        : whole(wanted && a.n_rows * kParts * 2 <= TensorShared<S, kDim>::kThreads),
+          values(threadIdx.x / kParts & 1),
+          age(threadIdx.x / (kParts * 2)),
+          column(threadIdx.x % kParts * 8) {
+        there = whole && age < a.n_rows;
+        if (!there) return;
+        const int64_t row = a.first_row + a.n_rows - 1 - age;
+        v = *reinterpret_cast<const uint4*>(static_cast<const S*>(values ? a.v : a.k) + kv_head * kDim +
+                                            row * a.stride + column);
+    }
+    __device__ __forceinline__ void put(const Args& a, const DeviceRun& run, const Place& place, int kv_head, int first,
+                                        TensorShared<S, kDim>& s) const {
+        if (!there) return;
+        const int ring_at = place.newest >= age ? place.newest - age : place.newest - age + place.n_rows;
+        const int row = ring_at - first;
+        if (row < 0 || row >= s.kKeys) return;
+        char* ring = (values ? a.ring.v : a.ring.k) + a.ring.offset(run.slot, kv_head, ring_at) + column * sizeof(S);
+        *reinterpret_cast<uint4*>(ring) = v;
+        *reinterpret_cast<uint4*>((values ? s.v : s.k) + row * s.kStride + column) = v;
+    }
+};
 
 // The block's first rows on their way to L2 while the kernel before still runs. The table may not be this step's yet:
 // then nothing but time is lost.
@@ -242,31 +286,30 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
     const int kv_head = blockIdx.y, first_row = blockIdx.x * a.blocks_per_split * s.kKeys;
     const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, own = warp * kOwn;
     constexpr bool kLoadsEarly = kEarly && R::kPlain;
-    DeviceRun early;
+    DeviceRun early = {0, 0, 0, 1, 0};
+    Place place(a, early);
     if constexpr (kLoadsEarly) {
         early = load_run(a.runs + blockIdx.z);
-        load_ring<R, kDim>(a, early, Place(a, early), kv_head, first_row, s);
+        place = Place(a, early);
+        load_ring<R, kDim>(a, early, place, kv_head, first_row, s);
         cp_async_commit();
     } else if (R::kPlain && threadIdx.x < 2) {
         send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
     }
     grid_wait();
+    // A single run's rows are where the launch says, so what they hold comes beside the table.
     const DeviceRun run = kLoadsEarly ? load_run(a.runs + blockIdx.z) : a.runs[blockIdx.z];
+    if constexpr (kLoadsEarly) load_queries(a, a.first_row, kv_head, 0, a.group * a.n_rows, s);
+    OwnPart<kDim, S> own_part(a, kv_head, kLoadsEarly);
     const bool loaded = kLoadsEarly && same_place(run, early);
     // Warps may have seen different tables; a thread copies again only what it has copied itself.
     if (kLoadsEarly && !loaded) cp_async_wait<0>();
-    const Place place(a, run);
+    if (!loaded) place = Place(a, run);
     const int n_queries = a.group * run.n_rows;
 #pragma unroll 1
     for (int chunk = 0; chunk < n_queries; chunk += s.kQueries) {
         __syncthreads();
-#pragma unroll 1
-        for (int i = threadIdx.x; i < s.kQueries * kDim / 8; i += s.kThreads) {
-            const int q = i / (kDim / 8), d = i % (kDim / 8) * 8, query = min(chunk + q, n_queries - 1);
-            const int row = query / a.group, head = kv_head * a.group + query - row * a.group;
-            cp_async<16>(s.q + q * s.kStride + d,
-                         static_cast<const S*>(a.q) + (run.first_row + row) * a.stride + head * kDim + d);
-        }
+        if (!kLoadsEarly || chunk > 0) load_queries(a, run.first_row, kv_head, chunk, n_queries, s);
         TwoQueries two(a, place, chunk, n_queries);
         float acc[kTiles][4] = {};
 #pragma unroll 1
@@ -279,7 +322,11 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
             }
             if (chunk == 0 || a.blocks_per_split > 1) {
                 if (!loaded || chunk > 0 || b > 0) load_ring<R, kDim>(a, run, place, kv_head, first, s);
-                load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
+                if (own_part.whole && chunk == 0) {
+                    own_part.put(a, run, place, kv_head, first, s);
+                } else {
+                    load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
+                }
             }
             cp_async_commit();
             cp_async_wait<0>();
@@ -360,6 +407,7 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                              head_dim,
                              cut.per_split,
                              group.first_row,
+                             group.n_rows,
                              one_buffer,
                              attention_scale(head_dim),
                              sums.partial,

@@ -103,37 +103,27 @@ __device__ __forceinline__ void find_planes(const Args& a, RowPlanes* planes) {
     }
 }
 
-// Of a single row: its channel's state, loaded before the kernel waits, for the run that was assumed.
-struct EarlyWindow {
-    bool there;  // and it counts
-    DeviceRun run;
-    ConvWindow<kWidth> window = {};
-
-    __device__ __forceinline__ EarlyWindow(const Args& a, int c, bool there_) : there(there_) {
-        if (!there) return;
-        run = load_run(a.runs);
-        const float* from = plane_after(a.state, run.slot, run.position - 1) + c * kBefore;
+// The state that a single row's convolution reads of channel c, past L1.
+__device__ __forceinline__ ConvWindow<kWidth> window_before(const Args& a, const DeviceRun& run, int c) {
+    ConvWindow<kWidth> window;
+    const float* from = plane_after(a.state, run.slot, run.position - 1) + c * kBefore;
 #pragma unroll
-        for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(from + j);
-    }
-};
+    for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(from + j);
+    return window;
+}
 
 // The convolution of channel c over all rows, whose loads are all under way before the first is used; `value`: the
 // channel's place in the activations.
 template <int kRows>
 __device__ __forceinline__ void convolve(const Args& a, const RowPlanes* planes, const Channel& channel, int c,
-                                         const EarlyWindow& early, bfloat* value) {
+                                         bfloat* value) {
     bfloat raw[kRows];
     ConvWindow<kWidth> before[kRows], window;
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
         if (r >= a.n_rows) break;
         raw[r] = a.u[r * a.u_stride + c];
-        if (kRows == 1 && early.there) {
-            before[r] = early.window;
-        } else if (planes[r].from != kNone) {
-            before[r].load(a.state.base + planes[r].from + c * kBefore, kBefore, 1);
-        }
+        if (planes[r].from != kNone) before[r].load(a.state.base + planes[r].from + c * kBefore, kBefore, 1);
     }
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
@@ -156,7 +146,7 @@ __device__ __forceinline__ typename P::Activations activations(const Args& a, in
     own.x = shared + a.values_at;
     own.x_stride = a.value_stride;
     typename P::Activations x(own, shared + a.activations_at);
-    x.bring(own, nullptr);
+    x.bring_plain(own);
     return x;
 }
 
@@ -207,6 +197,8 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     __shared__ RowPlanes planes[kConvProjRows];
     __shared__ uint64_t counter;
     grid_dependents();
+    DeviceRun early;
+    if (kRows == 1) early = load_run(a.runs);
     const int rank = blockIdx.x, size = 1 << a.size_bits, lane = threadIdx.x & 31;
     const int n_rows = kRows == 1 ? 1 : a.n_rows, n_slots = (a.n_tiles - rank + size - 1) >> a.size_bits;
     // A lane has the sums of rows 2t and 2t + 1, t = lane mod 4.
@@ -220,16 +212,32 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     slice.fetch(a, shared);
     int c = threadIdx.x;
     Channel channel(a, slice.first + c, c < slice.n_columns);
-    EarlyWindow early(a, slice.first + c, kRows == 1 && c < slice.n_columns);
-    grid_wait();
-    if (kRows == 1 && early.there) early.there = same_place(load_run(a.runs), early.run);
-    find_planes(a, planes);
-    __syncthreads();
+    if constexpr (kRows == 1) {
+        // The state is there before the wait (early_run.cuh), and u comes beside the table.
+        const bool there = c < slice.n_columns;
+        ConvWindow<kWidth> window = {};
+        if (there) window = window_before(a, early, slice.first + c);
+        grid_wait();
+        const float u = there ? to_float(a.u[slice.first + c]) : 0.0f;
+        const DeviceRun run = load_run(a.runs);
+        if (there && !same_place(run, early)) window = window_before(a, run, slice.first + c);
+        if (there) {
+            values[c] = from_float<bfloat>(window.step(channel.taps, channel.bias, kBefore, u));
+            a.u[slice.first + c] = values[c];
+            window.store(plane_after(a.state, run.slot, run.position) + (slice.first + c) * kBefore, kBefore);
+        }
+        c += kThreads;
+    } else {
+        grid_wait();
+    }
+    if (kRows > 1 || slice.n_columns > kThreads) {
+        find_planes(a, planes);
+        __syncthreads();
 #pragma unroll 1
-    while (c < slice.n_columns) {
-        convolve<kRows>(a, planes, channel, slice.first + c, early, values + c);
-        c += kThreads, early.there = false;
-        channel = Channel(a, slice.first + c, c < slice.n_columns);
+        for (; c < slice.n_columns; c += kThreads) {
+            if (c >= kThreads) channel = Channel(a, slice.first + c, true);
+            convolve<kRows>(a, planes, channel, slice.first + c, values + c);
+        }
     }
     __syncthreads();
     const typename P::Activations x = activations<P>(a, n_rows, slice.n_columns, shared);

@@ -74,6 +74,16 @@ class Int8Activations {
         __syncthreads();
     }
 
+    // The same of rows without a norm, which no other kernel has prepared.
+    __device__ __forceinline__ void bring_plain(const MatvecArgs& a) {
+        if constexpr (kRows == 1) {
+            stage_one<Plain>(a, nullptr);
+        } else {
+            stage<Plain>(a, 0, a.n_rows, nullptr);
+        }
+        __syncthreads();
+    }
+
     // Rows first … of those that the product is given, and their sums of squares, to `squares`.
     __device__ __forceinline__ void stage_rows(const MatvecArgs& a, int first, int n, float* squares) {
         a.norm != nullptr ? stage<Normed>(a, first, n, squares) : stage<Plain>(a, first, n, squares);

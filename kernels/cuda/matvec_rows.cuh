@@ -43,6 +43,8 @@ class RowActivations {
         }
         __syncthreads();
     }
+    // Rows that stay where they are.
+    __device__ __forceinline__ void bring_plain(const MatvecArgs&) {}
     // Of the lane's rows: eight values of a block of 32 columns.
     __device__ __forceinline__ uint4 block(int e, int column) const {
         return *reinterpret_cast<const uint4*>(row_[e] + min(column + 8 * t_, cols_ - 8));

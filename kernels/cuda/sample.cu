@@ -37,15 +37,19 @@ struct Row {
     }
 };
 
-// A row as it is when the kernel before has ended; mostly as it was assumed before that (early_run.cuh): what follows
-// from its run does not change during a step.
-__device__ __forceinline__ Row row_after_wait(const Args& a, int row) {
-    const DeviceRun* table = a.tables.now + a.wanted.run[row];
-    const Row early(a, row, load_run(table));
-    grid_wait();
-    const DeviceRun run = load_run(table);
-    return same_place(run, early.run) ? early : Row(a, row, run);
-}
+// A row as it is assumed to be before the kernel's wait (early_run.cuh): what follows from its run does not change
+// during a step. After the wait, and behind what is asked for then, the run is looked up again.
+struct EarlyRow {
+    const DeviceRun* table;
+    Row row;
+
+    __device__ __forceinline__ EarlyRow(const Args& a, int i)
+        : table(a.tables.now + a.wanted.run[i]), row(a, i, load_run(table)) {}
+    __device__ __forceinline__ DeviceRun look() const { return load_run(table); }
+    __device__ __forceinline__ void check(const Args& a, int i, const DeviceRun& run) {
+        if (!same_place(run, row.run)) row = Row(a, i, run);
+    }
+};
 
 // x + bias, then the penalties of the recent tokens, for the part's logits (first … end); by all threads of its block.
 __device__ void change_logits(const Args& a, const Row& row, const float* raw, float* x, int32_t* counts, int first,
@@ -107,7 +111,7 @@ __global__ void __launch_bounds__(kPartThreads) survey_kernel(const __grid_const
     __shared__ int n_finite;
     grid_dependents();
     if (threadIdx.x == 0) n_finite = 0;
-    const Row row = row_after_wait(a, blockIdx.y);
+    EarlyRow early(a, blockIdx.y);
     const int index = blockIdx.y, part = blockIdx.x, first = part * kPartLogits,
               end = min(first + kPartLogits, a.vocab);
     const float* raw = a.logits + index * a.stride;
@@ -119,8 +123,12 @@ __global__ void __launch_bounds__(kPartThreads) survey_kernel(const __grid_const
             v[k] = i < end ? from[i] : -INFINITY;
         }
     };
-    PartStats stats;
+    grid_wait();
+    const DeviceRun run = early.look();
     load(raw);
+    early.check(a, index, run);
+    const Row& row = early.row;
+    PartStats stats;
     sum_part(shared, v, stats.raw_max, stats.raw_sum);
     stats.max = stats.raw_max, stats.sum = stats.raw_sum;
     if (row.changed) {
@@ -205,15 +213,20 @@ __device__ int draw_slowly(const SampleShared& s, const SlotSampling& p, const f
     return id_of(bisect(s, x, vocab, least, uniform * total, true, kept));
 }
 
-// The row as a whole, from its parts, in a fixed order: one warp's work, there for all after the next barrier.
-__device__ __forceinline__ void sum_up(Totals& totals, const PartStats* parts, int n_parts) {
+// A part's sums; of none where there is no such part.
+__device__ __forceinline__ PartStats part_of(const PartStats* parts, int i, int n_parts) {
+    return i < n_parts ? parts[i] : PartStats{0, 0, -INFINITY, -INFINITY, 0};
+}
+
+// The row as a whole, from its parts, in a fixed order: one warp's work, there for all after the next barrier. own: the
+// lane's first part. A part's weight is rounded as its terms are, whose sum it is.
+__device__ __forceinline__ void sum_up(Totals& totals, PartStats own, const PartStats* parts, int n_parts) {
     if (threadIdx.x >= 32) return;
-    PartStats own = {0, 0, -INFINITY, -INFINITY, 0};
     const auto scaled = [](double sum, float from, float to) {
-        return from == -INFINITY ? 0.0 : sum * exp(static_cast<double>(from) - to);
+        return from == -INFINITY ? 0.0 : sum * static_cast<double>(__expf(from - to));
     };
 #pragma unroll 1
-    for (int i = threadIdx.x; i < n_parts; i += 32) {
+    for (int i = threadIdx.x + 32; i < n_parts; i += 32) {
         const PartStats part = parts[i];
         const float raw_max = fmaxf(own.raw_max, part.raw_max), max = fmaxf(own.max, part.max);
         own.raw_sum = scaled(own.raw_sum, own.raw_max, raw_max) + scaled(part.raw_sum, part.raw_max, raw_max);
@@ -253,23 +266,28 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
     __shared__ Totals totals;
     grid_dependents();
     const SampleShared s(dynamic_shared());
-    const Row row = row_after_wait(a, blockIdx.x);
+    EarlyRow early(a, blockIdx.x);
+    grid_wait();
+    const int64_t first_part = static_cast<int64_t>(blockIdx.x) * a.n_parts;
+    const uint64_t* chunks = a.sampling.chunks + first_part * kPartThreads;
+    const int n_chunks = a.n_parts * kPartThreads;
+    const DeviceRun looked = early.look();
+    const PartStats part = part_of(a.sampling.parts + first_part, threadIdx.x, a.n_parts);
+    uint64_t own = 0;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) own = max(own, chunks[i]);
+    sum_up(totals, part, a.sampling.parts + first_part, a.n_parts);
+    early.check(a, blockIdx.x, looked);
+    const Row& row = early.row;
     const DeviceRun& run = row.run;
     const SlotSampling& p = row.p;
     const int64_t position = row.position;
     const float* raw = a.logits + blockIdx.x * a.stride;
     const float* x = row.changed ? a.sampling.changed + static_cast<int64_t>(blockIdx.x) * a.vocab : raw;
-    const int64_t first_part = static_cast<int64_t>(blockIdx.x) * a.n_parts;
-    const uint64_t* chunks = a.sampling.chunks + first_part * kPartThreads;
-    const int n_chunks = a.n_parts * kPartThreads;
 
     const bool greedy = !(p.temp > 0.0f), listed = p.top_k > 0 && p.top_k <= kSureCandidates;
     int wanted = greedy ? 1 : listed ? p.top_k : kSureCandidates;
     if (x == raw) wanted = max(wanted, p.n_top);
-    uint64_t own = 0;
-#pragma unroll 8
-    for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) own = max(own, chunks[i]);
-    sum_up(totals, a.sampling.parts + first_part, a.n_parts);
     __syncthreads();
     Best best = list_from_chunks(s, x, a.vocab, chunks, n_chunks, own, totals.n_finite, wanted);
     const float top = best.n > 0 ? logit_of(s.list[0]) : -INFINITY;

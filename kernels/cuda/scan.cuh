@@ -20,6 +20,7 @@ struct ScanArgs {
     const void* dt_weight;  // or dt is computed: W_dt (d_inner, dt_rank) of 16-bit values
     const float* dt_bias;   // or null
     bool vectors;           // four values at a time (scan.cu)
+    int n_rows;
 };
 
 inline ScanArgs scan_args(const Tables& tables, const Scan& in, View dt, const ScanWeights& w, PlaneState state,
@@ -27,7 +28,7 @@ inline ScanArgs scan_args(const Tables& tables, const Scan& in, View dt, const S
     return {tables.now,  in.u.data,     in.z.data, in.dbc.data, dt.f32(),  in.u.stride,
             in.z.stride, in.dbc.stride, dt.stride, w.A.f32(),   w.D.f32(), static_cast<int>(in.u.cols),
             in.d_state,  in.dt_rank,    state,     y.data,      y.stride,  nullptr,
-            nullptr,     false};
+            nullptr,     false,         static_cast<int>(in.u.rows)};
 }
 
 // Whether rows of it can be read four values at a time; B and C, if dbc's can.

@@ -116,30 +116,30 @@ __global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_co
     const auto state = [&](const DeviceRun& r) {
         return __ldcg(reinterpret_cast<const float4*>(plane_after(a.state, r.slot, r.position - 1) + own));
     };
-    float4 s;
-    DeviceRun run;
+    float4 s = {};
+    DeviceRun early = {};
     if constexpr (kEarly) {
-        const DeviceRun early = load_run(a.runs + blockIdx.y);
+        early = load_run(a.runs + blockIdx.y);
         s = state(early);
-        grid_wait();
-        run = load_run(a.runs + blockIdx.y);
-        if (!same_place(run, early)) s = state(run);
-    } else {
-        grid_wait();
-        run = a.runs[blockIdx.y];
     }
-    for (int t = 0; t < run.n_rows; t++) {
-        const int64_t row = run.first_row + t;
+    grid_wait();
+    const DeviceRun run = kEarly ? load_run(a.runs + blockIdx.y) : a.runs[blockIdx.y];
+    const int n_rows = kEarly ? a.n_rows : run.n_rows;  // a single run's rows are the step's
+    for (int t = 0; t < n_rows; t++) {
+        const int64_t row = kEarly ? t : run.first_row + t;
         const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
         const float z = to_float(static_cast<const T*>(a.z)[row * a.z_stride + channel]);
         const T* bc = static_cast<const T*>(a.dbc) + row * a.dbc_stride + a.dt_rank + lane * 4;
         T B[4], C[4];
         load_four(bc, B);
         load_four(bc + 16, C);
-        if constexpr (!kEarly) {
+        const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
+        // The table is looked at when all of that is on its way.
+        if constexpr (kEarly) {
+            if (t == 0 && !same_place(run, early)) s = state(run);
+        } else {
             s = *reinterpret_cast<const float4*>(plane_after(a.state, run.slot, run.position + t - 1) + own);
         }
-        const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
         s.x = fmaf(exp2_fast(rate * A.x), s.x, input * to_float(B[0]));
         s.y = fmaf(exp2_fast(rate * A.y), s.y, input * to_float(B[1]));
         s.z = fmaf(exp2_fast(rate * A.z), s.z, input * to_float(B[2]));
