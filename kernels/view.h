@@ -58,7 +58,6 @@ struct Weight {
         DType type = DType::kF32;
         int64_t rows = 0;
         const void* data = nullptr;    // the backend's layout; on the CPU the file's own bytes
-        const void* scales = nullptr;  // where a backend splits scales from quants
     };
     int64_t rows = 0, cols = 0;
     std::vector<Part> parts;

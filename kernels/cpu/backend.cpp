@@ -144,7 +144,7 @@ Weight CpuBackend::load(std::span<const Tensor> tensors, const Tensor* bias) {
         assert(w.parts.empty() || t.cols == w.cols);
         w.cols = t.cols;
         w.rows += t.rows;
-        w.parts.push_back({t.type, t.rows, t.data, nullptr});
+        w.parts.push_back({t.type, t.rows, t.data});
     }
     if (bias) w.bias = static_cast<const float*>(bias->data);
     return w;

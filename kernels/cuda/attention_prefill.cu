@@ -55,32 +55,69 @@ struct Shape {
     static constexpr size_t kBytes = sizeof(T) * (2 * kStages * kTileValues + (kSharedQ ? kRows * kDim : 0));
 };
 
-// Rows of keys and values of the positions first … first + 63; zeros outside oldest … newest.
+// Copies blocks of keys and values: of positions from before the run from the ring, of others from the step; zeros
+// outside oldest … newest. A thread copies the same piece of every kRowStep-th row.
 template <class T, int kDim, int kThreads>
-__device__ __forceinline__ void copy_block(const Args& a, const DeviceRun& run, int kv_head, int64_t first,
-                                           int64_t oldest, int64_t newest, T* keys, T* values) {
-    constexpr int kChunks = kDim / 8;
-    const int base = static_cast<int>(first % a.ring.n_rows), n_rows = static_cast<int>(a.ring.n_rows);
-    for (int i = threadIdx.x; i < kKeyBlock * kChunks; i += kThreads) {
-        const int row = i / kChunks, chunk = i % kChunks, to = swizzled<kDim>(row, chunk);
-        const int64_t position = first + row;
-        const bool valid = position >= oldest && position <= newest;
-        const char *k = static_cast<const char*>(a.k), *v = static_cast<const char*>(a.v);
-        if (valid) {
-            if (position >= run.position) {
-                const int64_t own = ((run.first_row + (position - run.position)) * a.stride + kv_head * kDim) * 2;
-                k += own, v += own;
-            } else {
-                const int at = base + row < n_rows ? base + row : (base + row) % n_rows;
-                const int64_t offset = a.ring.offset(run.slot, kv_head, at);
-                k = a.ring.k + offset, v = a.ring.v + offset;
-            }
-            k += chunk * 16, v += chunk * 16;
+class BlockCopier {
+    static constexpr int kChunks = kDim / 8, kRowStep = kThreads / kChunks;
+    static_assert(kKeyBlock % kRowStep == 0);
+
+  public:
+    __device__ __forceinline__ BlockCopier(const Args& a, const DeviceRun& run, int kv_head, int64_t oldest,
+                                           int64_t newest)
+        : a_(a), run_(run), kv_head_(kv_head), oldest_(oldest), newest_(newest) {}
+
+    __device__ __forceinline__ void copy(int64_t first, T* keys, T* values) const {
+        const int64_t own = first - run_.position;
+        const bool whole = first >= oldest_ && first + kKeyBlock - 1 <= newest_;
+        if (whole && own >= 0) {
+            return copy_rows(((run_.first_row + own + row()) * a_.stride + kv_head_ * kDim) * 2, a_.stride * 2,
+                             static_cast<const char*>(a_.k), static_cast<const char*>(a_.v), keys, values);
         }
-        cp_async<16>(keys + to, k, valid);
-        cp_async<16>(values + to, v, valid);
+        const int base = ring_row(first, a_.ring.n_rows), n_rows = static_cast<int>(a_.ring.n_rows);
+        if (whole && own + kKeyBlock <= 0 && base + kKeyBlock <= n_rows) {
+            return copy_rows(a_.ring.offset(run_.slot, kv_head_, base + row()), a_.ring.row_bytes, a_.ring.k, a_.ring.v,
+                             keys, values);
+        }
+#pragma unroll 1
+        for (int r = row(); r < kKeyBlock; r += kRowStep) {
+            const int64_t position = first + r;
+            const char *k = static_cast<const char*>(a_.k), *v = static_cast<const char*>(a_.v);
+            const bool valid = position >= oldest_ && position <= newest_;
+            if (valid && own + r >= 0) {
+                const int64_t at = ((run_.first_row + own + r) * a_.stride + kv_head_ * kDim) * 2 + chunk() * 16;
+                k += at, v += at;
+            } else if (valid) {
+                const int at = base + r < n_rows ? base + r : (base + r) % n_rows;
+                const int64_t offset = a_.ring.offset(run_.slot, kv_head_, at) + chunk() * 16;
+                k = a_.ring.k + offset, v = a_.ring.v + offset;
+            }
+            cp_async<16>(keys + swizzled<kDim>(r, chunk()), k, valid);
+            cp_async<16>(values + swizzled<kDim>(r, chunk()), v, valid);
+        }
     }
-}
+
+  private:
+    static __device__ __forceinline__ int row() { return threadIdx.x / kChunks; }
+    static __device__ __forceinline__ int chunk() { return threadIdx.x % kChunks; }
+    // offset: of the thread's first row; its rows are row_bytes kRowStep apart.
+    __device__ __forceinline__ void copy_rows(int64_t offset, int64_t row_bytes, const char* k, const char* v, T* keys,
+                                              T* values) const {
+        k += offset + chunk() * 16, v += offset + chunk() * 16;
+#pragma unroll
+        for (int r = 0; r < kKeyBlock; r += kRowStep) {
+            const int to = swizzled<kDim>(row() + r, chunk());
+            cp_async<16>(keys + to, k);
+            cp_async<16>(values + to, v);
+            k += kRowStep * row_bytes, v += kRowStep * row_bytes;
+        }
+    }
+
+    const Args& a_;
+    const DeviceRun& run_;
+    int kv_head_;
+    int64_t oldest_, newest_;
+};
 
 // scores (16 rows, 64 keys) of a warp: 8 tiles of 8 keys.
 template <class T, int kDim, bool kSharedQ>
@@ -212,8 +249,9 @@ __device__ __forceinline__ void store_rows(const Args& a, const float (&out)[kDi
     }
 }
 
-template <class T, int kDim, int kWarps, int kStages>
-__global__ void __launch_bounds__(kWarps * 32, kDim == 64 ? 2 : 1) prefill_kernel(const __grid_constant__ Args a) {
+// kBlocks: of a multiprocessor.
+template <class T, int kDim, int kWarps, int kStages, int kBlocks>
+__global__ void __launch_bounds__(kWarps * 32, kBlocks) prefill_kernel(const __grid_constant__ Args a) {
     grid_dependents();
     grid_wait();
     using S = Shape<T, kDim, kWarps, kStages>;
@@ -248,22 +286,26 @@ __global__ void __launch_bounds__(kWarps * 32, kDim == 64 ? 2 : 1) prefill_kerne
     Softmax softmax;
     float out[kDim / 8][4] = {};
     const int64_t first_block = oldest / kKeyBlock * kKeyBlock;
-    copy_block<T, kDim, S::kThreads>(a, run, kv_head, first_block, oldest, newest, keys, values);
+    const BlockCopier<T, kDim, S::kThreads> copier(a, run, kv_head, oldest, newest);
+    const auto place = [&](int64_t block) {
+        return kStages == 1 ? 0 : static_cast<int>(block / kKeyBlock & 1) * S::kTileValues;
+    };
+    const auto copy = [&](int64_t block) {
+        if (block <= newest) copier.copy(block, keys + place(block), values + place(block));
+    };
+    const auto visible = [&](int64_t block) {  // to any of the warp's rows
+        return n_rows > 0 && block <= min(own_first + 15, newest) && block + kKeyBlock > own_oldest;
+    };
+    copy(first_block);
     cp_async_commit();
-    int stage = 0;
     for (int64_t block = first_block; block <= newest; block += kKeyBlock) {
-        const int next = kStages == 1 ? 0 : stage ^ 1;
-        const bool more = block + kKeyBlock <= newest;
-        if (kStages > 1 && more) {
-            copy_block<T, kDim, S::kThreads>(a, run, kv_head, block + kKeyBlock, oldest, newest,
-                                             keys + next * S::kTileValues, values + next * S::kTileValues);
-        }
+        if (kStages > 1) copy(block + kKeyBlock);
         cp_async_commit();
         kStages > 1 ? cp_async_wait<1>() : cp_async_wait<0>();
         __syncthreads();
-        if (n_rows > 0 && block <= own_first + 15 && block + kKeyBlock > own_oldest) {
+        if (visible(block)) {
             float s[8][4], change[2];
-            multiply_keys<T, kDim, S::kSharedQ>(keys + stage * S::kTileValues, own_q, warp_q, lane, s);
+            multiply_keys<T, kDim, S::kSharedQ>(keys + place(block), own_q, warp_q, lane, s);
             if (block + kKeyBlock - 1 > own_first || block < own_oldest + 15) {
                 mask(s, own_first - block, lane, a.ring.window);
             }
@@ -272,13 +314,10 @@ __global__ void __launch_bounds__(kWarps * 32, kDim == 64 ? 2 : 1) prefill_kerne
             for (int n = 0; n < kDim / 8; n++) {
                 out[n][0] *= change[0], out[n][1] *= change[0], out[n][2] *= change[1], out[n][3] *= change[1];
             }
-            multiply_values<T, kDim>(values + stage * S::kTileValues, s, lane, out);
+            multiply_values<T, kDim>(values + place(block), s, lane, out);
         }
         __syncthreads();
-        if (kStages == 1 && more) {
-            copy_block<T, kDim, S::kThreads>(a, run, kv_head, block + kKeyBlock, oldest, newest, keys, values);
-        }
-        stage = next;
+        if (kStages == 1) copy(block + kKeyBlock);
     }
     softmax.finish();
     if (n_rows > 0) {
@@ -286,20 +325,20 @@ __global__ void __launch_bounds__(kWarps * 32, kDim == 64 ? 2 : 1) prefill_kerne
     }
 }
 
-template <class T, int kDim, int kWarps, int kStages>
+template <class T, int kDim, int kWarps, int kStages, int kBlocks>
 void launch_prefill(const Gpu& gpu, const StepShape& step, const Args& a, int n_heads) {
     using S = Shape<T, kDim, kWarps, kStages>;
     launch(gpu, dim3(step.n_tiles * (kTileRows / S::kRows), n_heads), dim3(S::kThreads), S::kBytes,
-           prefill_kernel<T, kDim, kWarps, kStages>, a);
+           prefill_kernel<T, kDim, kWarps, kStages, kBlocks>, a);
 }
 
 template <class T>
 void launch_dim(const Gpu& gpu, const StepShape& step, const Args& a, int n_heads, int head_dim) {
-    if (head_dim == 64) return launch_prefill<T, 64, 8, 2>(gpu, step, a, n_heads);
-    if (head_dim == 128) return launch_prefill<T, 128, 8, 2>(gpu, step, a, n_heads);
+    if (head_dim == 64) return launch_prefill<T, 64, 8, 2, 2>(gpu, step, a, n_heads);
+    if (head_dim == 128) return launch_prefill<T, 128, 8, 2, 1>(gpu, step, a, n_heads);
     using Large = Shape<T, 256, 8, 2>;
-    if (Large::kBytes <= gpu.max_shared) return launch_prefill<T, 256, 8, 2>(gpu, step, a, n_heads);
-    launch_prefill<T, 256, 4, 1>(gpu, step, a, n_heads);
+    if (Large::kBytes <= gpu.max_shared) return launch_prefill<T, 256, 8, 2, 1>(gpu, step, a, n_heads);
+    launch_prefill<T, 256, 4, 1, 1>(gpu, step, a, n_heads);
 }
 
 }  // namespace

@@ -16,9 +16,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     grid_wait();
     const int lane = threadIdx.x & 31, group = blockIdx.y * kWarps + threadIdx.x / 32, g = lane / 4, t = lane & 3;
     if (group >= n_groups) return;
-    constexpr QuantLayout kLayout = F::kLayout;
     const int64_t at = static_cast<int64_t>(first_tile + blockIdx.x) * n_groups + group;
-    const auto raw = load_raw<F>(w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes, lane);
+    const auto raw = load_raw<F>(w.data + at * kFormatBytes<F>, lane);
 #pragma unroll
     for (int b = 0; b < F::kBlocks; b++) {
         const int block = (group * F::kBlocks + b) * 32;

@@ -19,8 +19,7 @@ __device__ void quantized_row(const DeviceWeight& w, int token, float* x) {
     for (int i = threadIdx.x; i < n_groups * 4; i += kThreads) {
         const int group = i / 4, t = i % 4;
         const int64_t at = static_cast<int64_t>(token / kTile) * n_groups + group;
-        constexpr QuantLayout kLayout = F::kLayout;
-        const auto raw = load_raw<F>(w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes, g * 4 + t);
+        const auto raw = load_raw<F>(w.data + at * kFormatBytes<F>, g * 4 + t);
 #pragma unroll
         for (int b = 0; b < F::kBlocks; b++) {
             float v[8];

@@ -84,7 +84,7 @@ struct FromShared {
 };
 
 // Each format has
-//   fetch(raw, quants, scales, lane, f): calls f for the kPieces pieces of a lane's share;
+//   fetch(raw, group, lane, f): calls f for the kPieces pieces of a lane's share;
 //   pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16, their offset subtracted;
 //   words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that digit i of kOrder names;
 //   scale, min: of a block (with kSplit of its first or second 16 columns); they are block_scale x group_scale, and
@@ -98,10 +98,10 @@ struct Q8_0 {
         uint4 q[4], s;
     };
     template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
-                                                 int lane, Fetch f) {
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+        const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
-        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
         f(r.s, scales + lane / 4 * 16);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
@@ -129,10 +129,10 @@ struct Q4_0 {
         uint4 q[2], s;
     };
     template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
-                                                 int lane, Fetch f) {
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+        const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
-        for (int b = 0; b < 2; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        for (int b = 0; b < 2; b++) f(r.q[b], group + b * 512 + lane * 16);
         f(r.s, scales + lane / 4 * 16);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
@@ -213,10 +213,10 @@ struct Q4_K : ScalesAndMins {
         uint4 q[4], s[2];
     };
     template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
-                                                 int lane, Fetch f) {
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+        const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
-        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
         f(r.s[0], scales + lane / 4 * 16);
         f(r.s[1], scales + (lane / 4 + 8) * 16);
     }
@@ -241,11 +241,11 @@ struct Q5_K : ScalesAndMins {
         uint4 q[4], high, s[2];
     };
     template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
-                                                 int lane, Fetch f) {
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+        const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
-        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
-        f(r.high, quants + 2048 + lane * 16);
+        for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
+        f(r.high, group + 2048 + lane * 16);
         f(r.s[0], scales + lane / 4 * 16);
         f(r.s[1], scales + (lane / 4 + 8) * 16);
     }
@@ -280,13 +280,13 @@ struct Q6_K {
         uint32_t d;
     };
     template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* quants, const unsigned char* scales,
-                                                 int lane, Fetch f) {
+    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+        const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
-        for (int b = 0; b < 4; b++) f(r.q[b], quants + b * 512 + lane * 16);
+        for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            f(r.high[i], quants + 2048 + i * 512 + lane * 16);
+            f(r.high[i], group + 2048 + i * 512 + lane * 16);
             f(r.s[i], scales + (lane / 4 + 8 * i) * 16);
         }
         f(r.d, scales + 256 + lane / 4 * 4);
@@ -325,10 +325,12 @@ struct Q6_K {
 };
 
 template <class F>
-__device__ __forceinline__ typename F::Raw load_raw(const unsigned char* quants, const unsigned char* scales,
-                                                    int lane) {
+inline constexpr int kFormatBytes = F::kLayout.quant_bytes + F::kLayout.scale_bytes;  // of a group
+
+template <class F>
+__device__ __forceinline__ typename F::Raw load_raw(const unsigned char* group, int lane) {
     typename F::Raw r;
-    F::fetch(r, quants, scales, lane, FromMemory());
+    F::fetch(r, group, lane, FromMemory());
     return r;
 }
 

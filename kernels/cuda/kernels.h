@@ -81,8 +81,7 @@ void matvec_f32(const Gpu& gpu, const DeviceWeight& w, const FewRows& p);
 // ---- repack.cu, dequantize.cu
 // Blocks of a file (rows of row_bytes each, at `from` in device memory) to the device's layout, for the rows first_row
 // … of the weight; first_row is a multiple of 16, and the last tile's missing rows become zeros.
-void repack(const Gpu& gpu, DType type, const void* from, int64_t first_row, int64_t n_rows, int64_t cols, void* quants,
-            void* scales);
+void repack(const Gpu& gpu, DType type, const void* from, int64_t first_row, int64_t n_rows, int64_t cols, void* to);
 // Rows first … first + to.rows - 1 of a weight (first a multiple of 16) as bf16 rows.
 void dequantize(const Gpu& gpu, DType type, const DeviceWeight& w, int64_t first, View to);
 

@@ -176,23 +176,23 @@ struct PairOutput {
     }
 };
 
-// Where a warp is in its sequence of groups.
-template <FewRows::Pairing kPairing>
+// Where a warp is in its sequence of groups. Of a tile it has neighbours, or, of rows, every split-th.
+template <class P, FewRows::Pairing kPairing>
 struct GroupCursor {
-    int block, tile, group, first_group;
+    int block, tile, group, end;  // end: of the warp's groups
 
-    __device__ __forceinline__ GroupCursor(const MatvecArgs& a)
-        : block(blockIdx.x - gridDim.x), first_group(threadIdx.x / 32 & (a.split - 1)) {
-        next_block(a);
-    }
+    __device__ __forceinline__ GroupCursor(const MatvecArgs& a) : block(blockIdx.x - gridDim.x) { next_block(a); }
+    static __device__ __forceinline__ int step(const MatvecArgs& a) { return P::kBulk ? 1 : a.split; }
     __device__ __forceinline__ bool ended(const MatvecArgs& a) const { return block >= a.n_blocks; }
     __device__ __forceinline__ void next_block(const MatvecArgs& a) {
         block += gridDim.x;
         const int slot = static_cast<int>(threadIdx.x) / 32 >> a.split_bits;
         tile = tile_of_slot<kPairing>(a, (block << a.slots_bits) + slot);
-        group = tile * kTile < a.w.rows ? first_group : a.n_groups;
+        const int part = threadIdx.x / 32 & (a.split - 1);
+        group = P::kBulk ? part * a.n_groups >> a.split_bits : part;
+        end = tile * kTile >= a.w.rows ? 0 : P::kBulk ? (part + 1) * a.n_groups >> a.split_bits : a.n_groups;
     }
-    __device__ __forceinline__ bool valid(const MatvecArgs& a) const { return !ended(a) && group < a.n_groups; }
+    __device__ __forceinline__ bool valid(const MatvecArgs& a) const { return !ended(a) && group < end; }
 };
 
 // All but the newest n groups of copies have arrived.
@@ -214,7 +214,7 @@ inline constexpr int kGroupBytes = P::kPieces* kPieceBytes;
 template <class P, FewRows::Pairing kPairing>
 struct LaneRing {
     unsigned char* base;  // of the lane
-    GroupCursor<kPairing> to_fetch;
+    GroupCursor<P, kPairing> to_fetch;
     typename P::Source source;  // of the group to fetch
     int at = 0;
 
@@ -228,9 +228,9 @@ struct LaneRing {
         if (to_fetch.valid(a)) {
             typename P::Raw none;
             P::fetch(none, source, ToShared{base + place * a.place_bytes});
-            to_fetch.group += a.split;
-            P::step(source, a.split);
-            if (to_fetch.group >= a.n_groups) {  // only the last block has slots without a tile
+            to_fetch.group += to_fetch.step(a);
+            P::step(source, to_fetch.step(a));
+            if (to_fetch.group >= to_fetch.end) {  // only the last block has slots without a tile
                 to_fetch.next_block(a);
                 if (to_fetch.valid(a)) source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
             }
@@ -254,40 +254,48 @@ template <class P, FewRows::Pairing kPairing>
 struct BulkRing {
     unsigned char* base;
     uint64_t* full;
-    GroupCursor<kPairing> to_fetch;
+    GroupCursor<P, kPairing> to_fetch;
     int at = 0;
     uint32_t parity = 0;
 
     __device__ __forceinline__ BulkRing(const MatvecArgs& a, unsigned char* shared, uint64_t* barriers)
-        : base(shared + threadIdx.x / 32 * a.depth * a.place_bytes),
+        : base(shared + threadIdx.x / 32 * a.depth * P::kBytes),
           full(barriers + threadIdx.x / 32 * kMaxDepth),
           to_fetch(a) {
         keep(full);
         if ((threadIdx.x & 31) == 0) {
+            // The first tile's in one copy, for which their first place waits.
+            const int n = max(min(a.depth, to_fetch.valid(a) ? to_fetch.end - to_fetch.group : 0), 1);
 #pragma unroll 1
-            for (int i = 0; i < a.depth; i++) init_copies(full + i), fetch(a, i);
+            for (int i = 0; i < a.depth; i++) {
+                init_copies(full + i);
+                if (i > 0 && i < n) arrive(full + i);
+            }
+            fetch(a, 0, n);
+#pragma unroll 1
+            for (int i = n; i < a.depth; i++) fetch(a, i, 1);
         }
         __syncwarp();
     }
-    __device__ __forceinline__ void fetch(const MatvecArgs& a, int place) {
+    // The next n groups, of one tile, to the places from `place` on.
+    __device__ __forceinline__ void fetch(const MatvecArgs& a, int place, int n) {
         if (!to_fetch.valid(a)) return;
-        const auto source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
-        unsigned char* to = base + place * a.place_bytes;
-        arrive_and_expect(full + place, P::kQuantBytes + P::kScaleBytes);
+        const auto bytes = static_cast<uint32_t>(n * P::kBytes);
+        arrive_and_expect(full + place, bytes);
         constexpr bool kOnce = P::kRows == 1;  // more rows than one product takes read the weights again
-        copy_bulk<kOnce>(to, source.quants, P::kQuantBytes, full + place);
-        copy_bulk<kOnce>(to + P::kQuantBytes, source.scales, P::kScaleBytes, full + place);
-        to_fetch.group += a.split;
-        if (to_fetch.group >= a.n_groups) to_fetch.next_block(a);
+        copy_bulk<kOnce>(base + place * P::kBytes, P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group), bytes,
+                         full + place);
+        to_fetch.group += n;
+        if (to_fetch.group >= to_fetch.end) to_fetch.next_block(a);
     }
     template <class F>
     __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
         wait_for_copies(full + at, parity);
         typename P::Raw raw;
-        P::load(raw, base + at * a.place_bytes);
+        P::load(raw, base + at * P::kBytes);
         f(raw);
         __syncwarp();  // all lanes have read it
-        if ((threadIdx.x & 31) == 0) fetch(a, at);
+        if ((threadIdx.x & 31) == 0) fetch(a, at, 1);
         if (++at == a.depth) at = 0, parity ^= 1;
     }
 };
@@ -298,7 +306,7 @@ using GroupRing = std::conditional_t<P::kBulk && kNine, BulkRing<P, kPairing>, L
 template <class P>
 int place_bytes(const Gpu& gpu) {
     if constexpr (P::kBulk) {
-        if (gpu.nine) return (P::kQuantBytes + P::kScaleBytes + 127) / 128 * 128;
+        if (gpu.nine) return P::kBytes;
     }
     return kGroupBytes<P>;
 }
@@ -315,14 +323,15 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     GroupRing<P, kPairing> ring(a, dynamic_shared(), full);
     // Everything that can be known before the wait is.
     typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes);
-    GroupCursor<kPairing> at(a);
+    GroupCursor<P, kPairing> at(a);
     // The thread's first output: slot, row of the tile, row of activations; row of the weight.
     const int slot = threadIdx.x / kTile & slots_mask, row = threadIdx.x % kTile;
     const int r_step = blockDim.x / kTile >> a.slots_bits;
     int r0 = threadIdx.x / kTile >> a.slots_bits, n = ((blockIdx.x << a.slots_bits) + slot) * kTile + row;
     int sums_at = Sums::at(a, slot, row, r0);
     PairOutput<kPairing, Sums> pair(a, blockIdx.x, threadIdx.x);
-    keep(at.group), keep(r0), keep(n), keep(sums_at), keep(pair.n), keep(pair.m), keep(pair.at[0]), keep(pair.at[1]);
+    keep(at.group), keep(at.end), keep(r0), keep(n), keep(sums_at), keep(pair.n), keep(pair.m), keep(pair.at[0]),
+        keep(pair.at[1]);
     grid_wait();
     const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && n < a.w.rows;
     const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + n] : 0.0f;
@@ -334,7 +343,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     for (; !at.ended(a); at.next_block(a), parity ^= 1, n += (gridDim.x << a.slots_bits) * kTile) {
         float sum[kEights][4] = {};
 #pragma unroll 1
-        for (int group = at.group; group < a.n_groups; group += a.split) {
+        for (int group = at.group; group < at.end; group += at.step(a)) {
             const auto columns = P::columns(x, group);  // on their way, if they are not in shared memory
             ring.take(a, [&](const typename P::Raw& raw) { P::add(raw, x, columns, group, sum); });
         }
@@ -395,11 +404,14 @@ size_t ring_room(const Gpu& gpu, size_t activations) {
 }
 // Groups that a warp's ring holds at most, of so many that it takes in all. What the kernel waits for, its activations,
 // comes later the more weights are under way. Measured on an H200: of quantised weights, all sent for at once, 80 KB a
-// block are best, or two groups; rows of 16 bits want long rings, but where those would just hold all of them, a few
-// are better left for later.
+// block are best (112 where a weight has eight bits), or two groups; rows of 16 bits want long rings, but where those
+// would just hold all of them, a few are better left for later.
 template <class P>
 int ring_depth(const Gpu& gpu, size_t ring_row, int groups) {
-    if (P::kBulk && gpu.nine) return std::clamp(static_cast<int>((size_t{80} << 10) / ring_row), 2, kMaxDepth);
+    if constexpr (P::kBulk) {
+        const size_t room = (P::kLayout.quant_bytes == kTile * P::kLayout.columns ? 112 : 80) << 10;
+        if (gpu.nine) return std::clamp(static_cast<int>(room / ring_row), 2, kMaxDepth);
+    }
     return groups > 4 && groups <= kMaxDepth ? 4 : kMaxDepth;
 }
 template <class P>

@@ -334,25 +334,20 @@ struct Int8Product {
     static constexpr QuantLayout kLayout = F::kLayout;
     struct Columns {};  // are all in shared memory
 
-    struct Source {
-        const unsigned char *quants, *scales;
-    };
+    static constexpr int kBytes = kFormatBytes<F>;
+    using Source = const unsigned char*;  // a group
     static __device__ __forceinline__ Source source(const DeviceWeight& w, int n_groups, int tile, int group) {
-        const int64_t at = static_cast<int64_t>(tile) * n_groups + group;
-        return {w.data + at * kLayout.quant_bytes, w.scales + at * kLayout.scale_bytes};
+        return w.data + (static_cast<int64_t>(tile) * n_groups + group) * kBytes;
     }
-    static __device__ __forceinline__ void step(Source& s, int n) {
-        s.quants += n * kLayout.quant_bytes, s.scales += n * kLayout.scale_bytes;
-    }
+    static __device__ __forceinline__ void step(Source& s, int n) { s += n * kBytes; }
     template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& raw, const Source& s, Fetch f) {
-        F::fetch(raw, s.quants, s.scales, threadIdx.x & 31, f);
+    static __device__ __forceinline__ void fetch(Raw& raw, Source s, Fetch f) {
+        F::fetch(raw, s, threadIdx.x & 31, f);
     }
-    // A group in shared memory, its scales behind its quants.
+    // A group as it lies in memory, in shared memory.
     static constexpr bool kBulk = true;
-    static constexpr int kQuantBytes = kLayout.quant_bytes, kScaleBytes = kLayout.scale_bytes;
     static __device__ __forceinline__ void load(Raw& raw, const unsigned char* group) {
-        F::fetch(raw, group, group + kQuantBytes, threadIdx.x & 31, FromGroup());
+        F::fetch(raw, group, threadIdx.x & 31, FromGroup());
     }
     static __device__ __forceinline__ Columns columns(const Activations&, int) { return {}; }
 

@@ -125,6 +125,13 @@ __device__ __forceinline__ void arrive_and_expect(uint64_t* full, uint32_t bytes
 #endif
 }
 
+// The same where there is nothing to wait for.
+__device__ __forceinline__ void arrive(uint64_t* full) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(full)) : "memory");
+#endif
+}
+
 // Counts what other blocks of a cluster send to this one's shared memory: set up by one thread, before
 // cluster_arrive(). Unlike the cluster's barrier, which on its way makes all earlier writes visible, it waits for
 // nothing else.

@@ -4,7 +4,7 @@
 // Rows are taken in tiles of 16, columns in groups. A tile's groups follow one another; a group is first split into
 // blocks of 32 columns. Lane l = 4g + t of a warp works on rows g and g + 8 of the tile, on columns 8t … 8t + 7 of each
 // block (Q6_K: 4t … 4t + 3 and 16 + 4t … 16 + 4t + 3, so that an instruction sees one scale). Missing rows and columns
-// are zeros with a scale of zero.
+// are zeros with a scale of zero. A group's scales lie behind its quants.
 //
 //   Q8_0  quants: per block, per lane 16 bytes: 8 int8 of row g, 8 of row g + 8; in fours, in the order 0, 2, 1, 3.
 //         scales: per g 16 bytes: for each of the group's 4 blocks f16 d of row g, of row g + 8.
@@ -49,14 +49,13 @@ constexpr QuantLayout quant_layout(DType type) {
 
 struct QuantSize {
     int64_t tiles, groups;
-    size_t quant_bytes, scale_bytes;
+    size_t bytes;
 };
 
 constexpr QuantSize quant_size(DType type, int64_t rows, int64_t cols) {
     const QuantLayout l = quant_layout(type);
     const int64_t tiles = (rows + kTile - 1) / kTile, groups = (cols + l.columns - 1) / l.columns;
-    const auto n = static_cast<size_t>(tiles * groups);
-    return {tiles, groups, n * static_cast<size_t>(l.quant_bytes), n * static_cast<size_t>(l.scale_bytes)};
+    return {tiles, groups, static_cast<size_t>(tiles * groups * (l.quant_bytes + l.scale_bytes))};
 }
 
 }  // namespace samba::cuda

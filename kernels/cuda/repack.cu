@@ -145,40 +145,39 @@ __device__ void pack(const Source<BlockQ6_K>& s, int64_t tile, int group, int la
 }
 
 template <class Block>
-__global__ void repack_kernel(Source<Block> source, QuantLayout layout, int64_t first_tile, unsigned char* quants,
-                              unsigned char* scales) {
+__global__ void repack_kernel(Source<Block> source, QuantLayout layout, int64_t first_tile, unsigned char* to) {
     grid_dependents();
     grid_wait();
     const int64_t at = (first_tile + blockIdx.x) * gridDim.y + blockIdx.y;
-    pack(source, blockIdx.x, blockIdx.y, threadIdx.x, reinterpret_cast<uint4*>(quants + at * layout.quant_bytes),
-         reinterpret_cast<uint32_t*>(scales + at * layout.scale_bytes));
+    unsigned char* group = to + at * (layout.quant_bytes + layout.scale_bytes);
+    pack(source, blockIdx.x, blockIdx.y, threadIdx.x, reinterpret_cast<uint4*>(group),
+         reinterpret_cast<uint32_t*>(group + layout.quant_bytes));
 }
 
 template <class Block>
 void launch_repack(const Gpu& gpu, DType type, const void* from, int64_t first_row, int64_t n_rows, int64_t cols,
-                   void* quants, void* scales) {
+                   void* to) {
     const Source<Block> source{static_cast<const unsigned char*>(from), n_rows,
                                static_cast<int>(cols / info(type).block_values)};
     const QuantSize size = quant_size(type, n_rows, cols);
     launch(gpu, dim3(size.tiles, size.groups), dim3(32), 0, repack_kernel<Block>, source, quant_layout(type),
-           first_row / kTile, static_cast<unsigned char*>(quants), static_cast<unsigned char*>(scales));
+           first_row / kTile, static_cast<unsigned char*>(to));
 }
 
 }  // namespace
 
-void repack(const Gpu& gpu, DType type, const void* from, int64_t first_row, int64_t n_rows, int64_t cols, void* quants,
-            void* scales) {
+void repack(const Gpu& gpu, DType type, const void* from, int64_t first_row, int64_t n_rows, int64_t cols, void* to) {
     switch (type) {
         case DType::kQ8_0:
-            return launch_repack<BlockQ8_0>(gpu, type, from, first_row, n_rows, cols, quants, scales);
+            return launch_repack<BlockQ8_0>(gpu, type, from, first_row, n_rows, cols, to);
         case DType::kQ4_0:
-            return launch_repack<BlockQ4_0>(gpu, type, from, first_row, n_rows, cols, quants, scales);
+            return launch_repack<BlockQ4_0>(gpu, type, from, first_row, n_rows, cols, to);
         case DType::kQ4_K:
-            return launch_repack<BlockQ4_K>(gpu, type, from, first_row, n_rows, cols, quants, scales);
+            return launch_repack<BlockQ4_K>(gpu, type, from, first_row, n_rows, cols, to);
         case DType::kQ5_K:
-            return launch_repack<BlockQ5_K>(gpu, type, from, first_row, n_rows, cols, quants, scales);
+            return launch_repack<BlockQ5_K>(gpu, type, from, first_row, n_rows, cols, to);
         case DType::kQ6_K:
-            return launch_repack<BlockQ6_K>(gpu, type, from, first_row, n_rows, cols, quants, scales);
+            return launch_repack<BlockQ6_K>(gpu, type, from, first_row, n_rows, cols, to);
         default:
             break;  // plain rows are copied
     }

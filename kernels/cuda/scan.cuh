@@ -25,9 +25,12 @@ struct ScanArgs {
 
 inline ScanArgs scan_args(const Tables& tables, const Scan& in, View dt, const ScanWeights& w, PlaneState state,
                           View y) {
-    return {tables.now,  in.u.data,     in.z.data, in.dbc.data, dt.f32(),  in.u.stride,
-            in.z.stride, in.dbc.stride, dt.stride, w.A.f32(),   w.D.f32(), static_cast<int>(in.u.cols),
-            in.d_state,  in.dt_rank,    state,     y.data,      y.stride,  nullptr,
+    return {tables.now,  in.u.data,     in.z.data,
+            in.dbc.data, dt.f32(),      in.u.stride,
+            in.z.stride, in.dbc.stride, dt.stride,
+            w.A.f32(),   w.D.f32(),     static_cast<int>(in.u.cols),
+            in.d_state,  in.dt_rank,    state,
+            y.data,      y.stride,      nullptr,
             nullptr,     false,         static_cast<int>(in.u.rows)};
 }
 

@@ -7,14 +7,12 @@ namespace samba::cuda {
 
 struct DeviceWeight {
     const unsigned char* data = nullptr;
-    const unsigned char* scales = nullptr;
     int rows = 0, cols = 0;
 };
 
 inline DeviceWeight device_weight(const Weight& w, size_t part) {
     const Weight::Part& p = w.parts[part];
-    return {static_cast<const unsigned char*>(p.data), static_cast<const unsigned char*>(p.scales),
-            static_cast<int>(p.rows), static_cast<int>(w.cols)};
+    return {static_cast<const unsigned char*>(p.data), static_cast<int>(p.rows), static_cast<int>(w.cols)};
 }
 
 #ifdef __CUDACC__

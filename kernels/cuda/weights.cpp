@@ -58,13 +58,9 @@ void CudaBackend::load_part(std::span<const Tensor> tensors, Weight& weight, std
     part.type = options_.f32_activations ? DType::kF32 : tensors.front().type;
     part.rows = total_rows(tensors);
     if (info(part.type).quantized) {
-        const QuantSize size = quant_size(part.type, part.rows, weight.cols);
-        memory.push_back(device_memory(size.quant_bytes, Use::kWeights));
-        char* quants = memory.back().as<>();
-        memory.push_back(device_memory(size.scale_bytes, Use::kWeights));
-        char* scales = memory.back().as<>();
-        load_quantized(tensors, quants, scales);
-        part.data = quants, part.scales = scales;
+        memory.push_back(device_memory(quant_size(part.type, part.rows, weight.cols).bytes, Use::kWeights));
+        load_quantized(tensors, memory.back().as<>());
+        part.data = memory.back().as<>();
     } else {
         const int64_t cols = part.type == DType::kF32 ? weight.cols : padded_columns(static_cast<int>(weight.cols));
         memory.push_back(device_memory(static_cast<size_t>(part.rows) * row_bytes(part.type, cols), Use::kWeights));
@@ -102,7 +98,7 @@ void CudaBackend::load_plain(std::span<const Tensor> tensors, DType type, char* 
 }
 
 // The file's blocks go to the device piece by piece, where they are laid out anew.
-void CudaBackend::load_quantized(std::span<const Tensor> tensors, char* quants, char* scales) {
+void CudaBackend::load_quantized(std::span<const Tensor> tensors, char* layout) {
     const DType type = tensors.front().type;
     const int64_t cols = tensors.front().cols, rows = total_rows(tensors);
     const size_t row = row_bytes(type, cols);
@@ -116,7 +112,7 @@ void CudaBackend::load_quantized(std::span<const Tensor> tensors, char* quants, 
             check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, gpu_.stream), "copy to the device");
             to += bytes;
         });
-        repack(gpu_, type, staging, first, n, cols, quants, scales);
+        repack(gpu_, type, staging, first, n, cols, layout);
     }
     check(cudaStreamSynchronize(gpu_.stream), "loading weights");
 }

@@ -79,7 +79,7 @@ std::vector<Weight> make_weights(DType type, Shape shape, size_t bytes, std::vec
         Weight w;
         w.rows = shape.rows;
         w.cols = shape.cols;
-        w.parts = {{type, shape.rows, m.data(), nullptr}};
+        w.parts = {{type, shape.rows, m.data()}};
         weights.push_back(w);
     }
     return weights;

@@ -59,7 +59,7 @@ inline Weight f32_weight(const Matrix& m, const float* bias = nullptr) {
     Weight w;
     w.rows = m.rows;
     w.cols = m.cols;
-    w.parts = {{DType::kF32, m.rows, m.values.data(), nullptr}};
+    w.parts = {{DType::kF32, m.rows, m.values.data()}};
     w.bias = bias;
     return w;
 }

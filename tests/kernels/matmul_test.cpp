@@ -50,7 +50,7 @@ struct OwnWeight {
             values.resize(values.size() + static_cast<size_t>(weight.cols));
             dequantize_row(type, at, &values[values.size() - static_cast<size_t>(weight.cols)], weight.cols);
         }
-        weight.parts.push_back({type, rows, memory.back().data() + offset, nullptr});
+        weight.parts.push_back({type, rows, memory.back().data() + offset});
         weight.rows += rows;
     }
     void add_bias() {

@@ -78,7 +78,7 @@ TEST_CASE("embed_row widens a row of the table, whose parts lie one below the ot
     Weight table;
     table.rows = 7;
     table.cols = 64;
-    table.parts = {{DType::kF32, 3, a.values.data(), nullptr}, {DType::kQ8_0, 4, packed.data(), nullptr}};
+    table.parts = {{DType::kF32, 3, a.values.data()}, {DType::kQ8_0, 4, packed.data()}};
     std::vector<float> x(64), expected(64);
     embed_row(table, 2, x.data());
     CHECK(std::memcmp(x.data(), a.row(2), 64 * sizeof(float)) == 0);
