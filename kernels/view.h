@@ -57,7 +57,7 @@ struct Weight {
     struct Part {
         DType type = DType::kF32;
         int64_t rows = 0;
-        const void* data = nullptr;    // the backend's layout; on the CPU the file's own bytes
+        const void* data = nullptr;  // the backend's layout; on the CPU the file's own bytes
     };
     int64_t rows = 0, cols = 0;
     std::vector<Part> parts;
