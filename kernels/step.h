@@ -18,7 +18,7 @@ enum class StepKind { kDecode, kPrefill };
 struct Run {
     int slot = 0;          // whose state
     int64_t position = 0;  // of its first row; the state holds exactly the `position` tokens before it
-    int first_row = 0;     // in the step
+    int first_row = 0;     // in the step: where the rows of the run before it end
     int n_rows = 1;
     bool from_sample = false;  // decode, one row: its token is the one that the slot's last `sample` drew
 };

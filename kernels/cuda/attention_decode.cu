@@ -143,7 +143,7 @@ __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, co
     }
 }
 
-// The same of a single run, an eighth of a row each thread: read before it is known which rows of the ring they become.
+// The same of a single run, eight values a thread: read before it is known which rows of the ring they become.
 template <int kDim, class S>
 struct OwnPart {
     static constexpr int kParts = kDim / 8;

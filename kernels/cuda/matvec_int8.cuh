@@ -241,8 +241,8 @@ class Int8Activations {
         }
     }
 
-    // a / b, rounded as a division is, but for values at the ends of the range; per_b: about 1 / b. A division has
-    // more instructions, and a branch for those.
+    // a / b, rounded as a division is but for a few quotients in millions and for values at the ends of the range;
+    // per_b: about 1 / b. A division has more instructions, and a branch for those.
     static __device__ __forceinline__ float ratio(float a, float b, float per_b) {
         const float q = a * per_b;
         return fmaf(fmaf(-q, b, a), per_b, q);

@@ -162,12 +162,16 @@ void CudaBackend::set_history(int slot, int64_t position, std::span<const int32_
 // ---- a step's tables
 
 void CudaBackend::check_step(const Step& s) const {
+    int next = 0;
     for (const Run& r : s.runs) {
-        if (r.slot < 0 || r.slot >= limits_.n_slots || r.n_rows < 1 || r.first_row + r.n_rows > s.n_rows()) {
+        const bool rows = r.first_row == next && r.n_rows >= 1 && r.first_row + r.n_rows <= s.n_rows();
+        if (r.slot < 0 || r.slot >= limits_.n_slots || !rows) {
             throw Error("cuda: a step's run names slot " + std::to_string(r.slot) + " and rows " +
                         std::to_string(r.first_row) + " to " + std::to_string(r.first_row + r.n_rows) + " of " +
-                        std::to_string(s.n_rows()) + "; there are " + std::to_string(limits_.n_slots) + " slots");
+                        std::to_string(s.n_rows()) + "; there are " + std::to_string(limits_.n_slots) +
+                        " slots, and its first row is " + std::to_string(next));
         }
+        next += r.n_rows;
     }
     if (s.sample && static_cast<int>(s.wanted.size()) > sampling_.max_results) {
         throw Error("cuda: a step draws " + std::to_string(s.wanted.size()) + " tokens; at most " +
