@@ -49,6 +49,10 @@ struct Place {
         const int back = row <= newest ? newest - row : newest - row + n_rows;
         return row < n_rows && back <= last ? back : -1;
     }
+    // The ring's row of the token so many before the run's last one, one of the run.
+    __device__ __forceinline__ int row_of(int age) const {
+        return newest >= age ? newest - age : newest - age + n_rows;
+    }
     // By the run's row `query`.
     __device__ __forceinline__ bool visible(int query, int age) const {
         const int distance = age - (run_rows - 1 - query);

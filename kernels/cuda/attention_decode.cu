@@ -133,7 +133,7 @@ __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, co
     for (int i = threadIdx.x; i < run.n_rows * kParts * 2; i += s.kThreads) {
         const int age = i / (kParts * 2), column = i % kParts * 8;
         const bool values = i / kParts & 1;
-        const int ring_at = place.newest >= age ? place.newest - age : place.newest - age + place.n_rows;
+        const int ring_at = place.row_of(age);
         const int row = ring_at - first;
         if (row < 0 || row >= s.kKeys) continue;
         const S* from = static_cast<const S*>(values ? a.v : a.k) + kv_head * kDim +
@@ -165,7 +165,7 @@ struct OwnPart {
     __device__ __forceinline__ void put(const Args& a, const DeviceRun& run, const Place& place, int kv_head, int first,
                                         TensorShared<S, kDim>& s) const {
         if (!there) return;
-        const int ring_at = place.newest >= age ? place.newest - age : place.newest - age + place.n_rows;
+        const int ring_at = place.row_of(age);
         const int row = ring_at - first;
         if (row < 0 || row >= s.kKeys) return;
         char* ring = (values ? a.ring.v : a.ring.k) + a.ring.offset(run.slot, kv_head, ring_at) + column * sizeof(S);

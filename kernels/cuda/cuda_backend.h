@@ -88,7 +88,7 @@ class CudaBackend final : public Backend {
     // ---- weights
     void load_part(std::span<const Tensor> tensors, Weight& weight, std::vector<DeviceMemory>& memory);
     void load_plain(std::span<const Tensor> tensors, DType type, char* to);
-    void load_quantized(std::span<const Tensor> tensors, char* to);
+    void load_quantized(std::span<const Tensor> tensors, char* groups);
 
     // ---- fused stages
     bool folds_norm(const Step& s, View x, int64_t n_rows, const Weight& w) const;

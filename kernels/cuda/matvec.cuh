@@ -81,7 +81,7 @@ __device__ __forceinline__ void copy_prepared(const MatvecArgs& a, size_t bytes,
 }
 
 // A row's sum of squares of a warp; blocks of half as many warps leave the other half zero.
-__device__ __forceinline__ void keep_squares(float* of_row, int warp, float sum) {
+__device__ __forceinline__ void store_squares(float* of_row, int warp, float sum) {
     of_row[warp] = sum;
     if (blockDim.x < 32 * kMaxWarps) of_row[warp + kMaxWarps / 2] = 0;
 }

@@ -200,7 +200,7 @@ class Int8Activations {
                 quantize(a, v, 0, block, block < n_blocks);
             }
         }
-        if (a.norm != nullptr && (threadIdx.x & 31) == 0) keep_squares(squares, threadIdx.x / 32, sum);
+        if (a.norm != nullptr && (threadIdx.x & 31) == 0) store_squares(squares, threadIdx.x / 32, sum);
     }
 
     // The same for several rows, some blocks of any of them on their way at once. Each warp brings
@@ -211,7 +211,7 @@ class Int8Activations {
         const int n_blocks = blocks(a.w.cols), n_teams = blockDim.x / 4;
         const int n_strips = (n_blocks - warp * 8 + n_teams - 1) / n_teams;
         const int n_items = max(n_strips, 0) * n_rows;
-        if (a.norm != nullptr && lane < n_rows) keep_squares(squares + (first_row + lane) * kMaxWarps, warp, 0);
+        if (a.norm != nullptr && lane < n_rows) store_squares(squares + (first_row + lane) * kMaxWarps, warp, 0);
         __syncwarp();
         constexpr int kAhead = 4;
         int block = team, row = first_row;  // of the next item to load

@@ -57,7 +57,7 @@ class RowActivations {
         constexpr int kAhead = 4;
         const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
         const int n_strips = (a.w.cols + 4 * blockDim.x - 1) / (4 * blockDim.x);
-        if (lane < n_rows) keep_squares(squares + (first_row + lane) * kMaxWarps, warp, 0);
+        if (lane < n_rows) store_squares(squares + (first_row + lane) * kMaxWarps, warp, 0);
         __syncwarp();
         int at = 4 * threadIdx.x, row = first_row;
         for (int item = 0; item < n_strips * n_rows; item += kAhead) {
@@ -104,7 +104,7 @@ class RowActivations {
             if (at + step < a.w.cols) w = *reinterpret_cast<const float4*>(a.norm + at + step);
             sum += warp_sum(square);
         }
-        if (lane == 0) keep_squares(squares, warp, sum);
+        if (lane == 0) store_squares(squares, warp, sum);
     }
 
     static __device__ __forceinline__ uint32_t f16_as_bf16(uint32_t pair) {

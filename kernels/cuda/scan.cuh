@@ -20,7 +20,7 @@ struct ScanArgs {
     const void* dt_weight;  // or dt is computed: W_dt (d_inner, dt_rank) of 16-bit values
     const float* dt_bias;   // or null
     bool vectors;           // four values at a time (scan.cu)
-    int n_rows;
+    int n_rows;             // of the step
 };
 
 inline ScanArgs scan_args(const Tables& tables, const Scan& in, View dt, const ScanWeights& w, PlaneState state,

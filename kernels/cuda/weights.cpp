@@ -98,7 +98,7 @@ void CudaBackend::load_plain(std::span<const Tensor> tensors, DType type, char* 
 }
 
 // The file's blocks go to the device piece by piece, where they are laid out anew.
-void CudaBackend::load_quantized(std::span<const Tensor> tensors, char* layout) {
+void CudaBackend::load_quantized(std::span<const Tensor> tensors, char* groups) {
     const DType type = tensors.front().type;
     const int64_t cols = tensors.front().cols, rows = total_rows(tensors);
     const size_t row = row_bytes(type, cols);
@@ -112,7 +112,7 @@ void CudaBackend::load_quantized(std::span<const Tensor> tensors, char* layout) 
             check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, gpu_.stream), "copy to the device");
             to += bytes;
         });
-        repack(gpu_, type, staging, first, n, cols, layout);
+        repack(gpu_, type, staging, first, n, cols, groups);
     }
     check(cudaStreamSynchronize(gpu_.stream), "loading weights");
 }
