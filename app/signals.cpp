@@ -11,6 +11,7 @@ std::atomic<bool> flag{false};
 std::atomic<int> first_signal{0};
 char bus_message[512];
 std::atomic<size_t> bus_message_bytes{0};
+std::atomic_flag bus_reported;
 
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<size_t>::is_always_lock_free);
 
@@ -20,7 +21,9 @@ void on_end_signal(int signal) {
     flag = true;
 }
 
+// Several threads may read the file, and reach its end, at once: one says so, the others wait for its exit.
 void on_bus_error(int) {
+    while (bus_reported.test_and_set()) pause();
     [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, bus_message, bus_message_bytes);
     _exit(1);
 }
