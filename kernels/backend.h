@@ -150,8 +150,8 @@ class Backend {
     virtual void attention(const Step& s, const Qkv& in, const Ring& ring, View y) = 0;
     // [g u] = W rmsnorm(x), gate_up rows: d_ff of gate, then d_ff of up; h = silu(g) * u (n_rows, d_ff)
     virtual void norm_gate_up(const Step& s, View x, const Norm& norm, const Weight& gate_up, View h);
-    // x += W y (+ bias)
-    virtual void matmul_add(const Step& s, View y, const Weight& w, View x) = 0;
+    // x += W y (+ bias). next: what x is normalised with afterwards, which a backend may begin at once.
+    virtual void matmul_add(const Step& s, View y, const Weight& w, View x, const Norm& next) = 0;
     // logits[i] = W rmsnorm(x[wanted[first + i]]), f32, for i < logits.rows
     virtual void logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits);
     // For wanted rows first … first + logits.rows - 1: draws each slot's next token (step.sample), keeps it for

@@ -4,18 +4,27 @@
 #include <cmath>
 
 namespace samba {
+namespace {
+
+const Norm& norm_of(const Layer& layer) {
+    return std::visit([](const auto& weights) -> const Norm& { return weights.norm; }, layer);
+}
+
+}  // namespace
 
 // ---- the forward pass ------------------------------------------------------------------------------------------
 
 void Samba::forward(const Step& step) {
     View x = ws_.x.slice(0, step.n_rows());
     backend_.embed(step, embedding_, rope_list_, x);
-    for (const Layer& layer : layers_) {
-        if (auto* w = std::get_if<MambaWeights>(&layer)) mamba(step, *w, x);
-        if (auto* w = std::get_if<AttentionWeights>(&layer)) attention(step, *w, x);
-        if (auto* w = std::get_if<DecayedWeights>(&layer)) decayed(step, *w, x);
-        if (auto* w = std::get_if<MegaWeights>(&layer)) mega(step, *w, x);
-        if (auto* w = std::get_if<MlpWeights>(&layer)) mlp(step, *w, x);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+        const Layer& layer = layers_[i];
+        const Norm& next = i + 1 < layers_.size() ? norm_of(layers_[i + 1]) : final_norm_;
+        if (auto* w = std::get_if<MambaWeights>(&layer)) mamba(step, *w, x, next);
+        if (auto* w = std::get_if<AttentionWeights>(&layer)) attention(step, *w, x, next);
+        if (auto* w = std::get_if<DecayedWeights>(&layer)) decayed(step, *w, x, next);
+        if (auto* w = std::get_if<MegaWeights>(&layer)) mega(step, *w, x, next);
+        if (auto* w = std::get_if<MlpWeights>(&layer)) mlp(step, *w, x, next);
     }
     int n_wanted = static_cast<int>(step.wanted.size());
     for (int first = 0; first < n_wanted; first += kLogitRows) {
@@ -26,18 +35,18 @@ void Samba::forward(const Step& step) {
 }
 
 // x += W_out (scan(conv(u)) * silu(z)), [u z] = W_in rmsnorm(x)
-void Samba::mamba(const Step& s, const MambaWeights& w, View x) {
+void Samba::mamba(const Step& s, const MambaWeights& w, View x, const Norm& next) {
     int64_t d_inner = w.ssm.A.rows, d_state = w.ssm.A.cols, dt_rank = w.ssm.dt_proj.cols;
     View uz = ws_.uz.slice(0, x.rows), dbc = ws_.dbc.slice(0, x.rows), y = ws_.y.slice(0, x.rows);
     View u = uz.columns(0, d_inner), z = uz.columns(d_inner, d_inner);
     backend_.norm_matmul(s, x, w.norm, w.in_proj, uz);
     backend_.conv_matmul(s, u, w.conv, w.x_proj, w.conv_state, dbc);
     backend_.dt_scan(s, {u, z, dbc, static_cast<int>(dt_rank), static_cast<int>(d_state)}, w.ssm, w.ssm_state, y);
-    backend_.matmul_add(s, y, w.out_proj, x);
+    backend_.matmul_add(s, y, w.out_proj, x, next);
 }
 
 // x += W_o attention(q, k, v), [q k v] = W_qkv rmsnorm(x), with a convolution over the tokens: silu(conv(W_qkv …))
-void Samba::attention(const Step& s, const AttentionWeights& w, View x) {
+void Samba::attention(const Step& s, const AttentionWeights& w, View x, const Norm& next) {
     int64_t q_cols = static_cast<int64_t>(w.qkv.n_heads) * w.qkv.head_dim;
     int64_t kv_cols = static_cast<int64_t>(w.qkv.n_kv_heads) * w.qkv.head_dim;
     View all = ws_.qkv.slice(0, x.rows), y = ws_.attended.slice(0, x.rows).columns(0, q_cols);
@@ -51,12 +60,12 @@ void Samba::attention(const Step& s, const AttentionWeights& w, View x) {
         backend_.head_norm_rope(s, w.qkv, w.rope, w.ring.type, qkv);
     }
     backend_.attention(s, qkv, w.ring, y);
-    backend_.matmul_add(s, y, w.out_proj, x);
+    backend_.matmul_add(s, y, w.out_proj, x, next);
 }
 
 // x += W_o (rmsnorm(y) * silu(g)), by heads; y the decaying recurrence of q, k, v; [q k v g low] = W rmsnorm(x). In gla
 // the key channels decay as W_gate low says; in retention each head decays at its own rate, and q and k are rotated.
-void Samba::decayed(const Step& s, const DecayedWeights& w, View x) {
+void Samba::decayed(const Step& s, const DecayedWeights& w, View x, const Norm& next) {
     int64_t keys = int64_t{w.n_heads} * w.key_dim, values = int64_t{w.n_heads} * w.value_dim;
     View all = ws_.qkvg.slice(0, x.rows).columns(0, w.qkvg.rows), y = ws_.recalled.slice(0, x.rows).columns(0, values);
     View q = all.columns(0, keys), k = all.columns(keys, keys), v = all.columns(2 * keys, values);
@@ -70,12 +79,12 @@ void Samba::decayed(const Step& s, const DecayedWeights& w, View x) {
     Decayed in{q, k, v, gates, w.gate_proj.empty() ? &w.head_decay : nullptr, w.n_heads, w.key_dim, w.value_dim};
     backend_.decay_scan(s, in, w.state, y);
     backend_.head_norm_gate(s, y, w.head_norm, gate);
-    backend_.matmul_add(s, y, w.out_proj, x);
+    backend_.matmul_add(s, y, w.out_proj, x, next);
 }
 
 // n = rmsnorm(x); v = silu(W_v n); [u z r h0] = W_mix silu(scan(conv(n))); with q and k made of z, and their relative
 // bias, a = attention(q, k, v) within chunks; x += sigmoid(u) * (silu(h0 + W_o (a * silu(r))) - x)
-void Samba::mega(const Step& s, const MegaWeights& w, View x) {
+void Samba::mega(const Step& s, const MegaWeights& w, View x, const Norm&) {
     int64_t d = x.cols, z_dim = w.keys.scale.cols, key_dim = w.ring.key_dim;
     View n = ws_.normed.slice(0, x.rows), dbc = ws_.dbc.slice(0, x.rows), all = ws_.qkv.slice(0, x.rows);
     View mix = ws_.mix.slice(0, x.rows), y = ws_.attended.slice(0, x.rows).columns(0, d);
@@ -97,10 +106,10 @@ void Samba::mega(const Step& s, const MegaWeights& w, View x) {
 }
 
 // x += W_down (silu(W_gate h) * W_up h), h = rmsnorm(x)
-void Samba::mlp(const Step& s, const MlpWeights& w, View x) {
+void Samba::mlp(const Step& s, const MlpWeights& w, View x, const Norm& next) {
     View h = ws_.h.slice(0, x.rows).columns(0, w.down.cols);
     backend_.norm_gate_up(s, x, w.norm, w.gate_up, h);
-    backend_.matmul_add(s, h, w.down, x);
+    backend_.matmul_add(s, h, w.down, x, next);
 }
 
 }  // namespace samba

@@ -111,11 +111,12 @@ class Samba {
     // What weights are made of beside the file's tensors: biases and taps of q, k, v, which are used as one; decays.
     std::deque<std::vector<float>> made_;
 
-    void mamba(const Step& s, const MambaWeights& w, View x);
-    void attention(const Step& s, const AttentionWeights& w, View x);
-    void decayed(const Step& s, const DecayedWeights& w, View x);
-    void mega(const Step& s, const MegaWeights& w, View x);
-    void mlp(const Step& s, const MlpWeights& w, View x);
+    // next: the norm of the sub-layer after this one.
+    void mamba(const Step& s, const MambaWeights& w, View x, const Norm& next);
+    void attention(const Step& s, const AttentionWeights& w, View x, const Norm& next);
+    void decayed(const Step& s, const DecayedWeights& w, View x, const Norm& next);
+    void mega(const Step& s, const MegaWeights& w, View x, const Norm& next);
+    void mlp(const Step& s, const MlpWeights& w, View x, const Norm& next);
     void load_weights(const ModelFile& file);
     void place_state(const Config& config, const Options& options);
     void plan_workspace(const Config& config, int max_rows, DType ring_type);

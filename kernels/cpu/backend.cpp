@@ -81,7 +81,7 @@ class CpuBackend final : public Backend {
         samba::attention(pool_, attention_scratch_, s, in, ring, y);
     }
     void norm_gate_up(const Step& s, View x, const Norm& norm, const Weight& gate_up, View h) override;
-    void matmul_add(const Step& s, View y, const Weight& w, View x) override {
+    void matmul_add(const Step& s, View y, const Weight& w, View x, const Norm&) override {
         matmul_.product(s.kind, y, nullptr, w, x, true);
     }
     void logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits) override;

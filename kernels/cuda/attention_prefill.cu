@@ -293,9 +293,6 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) prefill_kernel(const __g
     const auto copy = [&](int64_t block) {
         if (block <= newest) copier.copy(block, keys + place(block), values + place(block));
     };
-    const auto visible = [&](int64_t block) {  // to any of the warp's rows
-        return n_rows > 0 && block <= min(own_first + 15, newest) && block + kKeyBlock > own_oldest;
-    };
     copy(first_block);
     cp_async_commit();
     for (int64_t block = first_block; block <= newest; block += kKeyBlock) {
@@ -303,7 +300,8 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) prefill_kernel(const __g
         cp_async_commit();
         kStages > 1 ? cp_async_wait<1>() : cp_async_wait<0>();
         __syncthreads();
-        if (visible(block)) {
+        // Visible to any of the warp's rows.
+        if (n_rows > 0 && block <= own_first + 15 && block + kKeyBlock > own_oldest) {
             float s[8][4], change[2];
             multiply_keys<T, kDim, S::kSharedQ>(keys + place(block), own_q, warp_q, lane, s);
             if (block + kKeyBlock - 1 > own_first || block < own_oldest + 15) {

@@ -179,6 +179,7 @@ void CudaBackend::prepare(const Limits& limits) {
     work(kInput, std::min(rows * cols * sizeof(float), kPiece));
     work(kOutput, std::min(rows * cols * sizeof(float), kPiece));
     work(kPrepared, prepared_bytes(limits.max_cols));
+    work(kHandedOn, prepared_bytes(limits.d_model));
     // Attention's partial sums of at least one run of 8 rows; n_heads * head_dim is no wider than an activation.
     const size_t run =
         kRunRows * cols * sizeof(float) * 5 / 4 * static_cast<size_t>(decode_splits(limits.max_ring_rows));

@@ -55,7 +55,7 @@ class CudaBackend final : public Backend {
     void attention(const Step& s, const Qkv& in, const Ring& ring, View y) override;
     void norm_gate_up(const Step& s, View x, const Norm& norm, const Weight& gate_up, View h) override;
     void logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits) override;
-    void matmul_add(const Step& s, View y, const Weight& w, View x) override;
+    void matmul_add(const Step& s, View y, const Weight& w, View x, const Norm& next) override;
     void sample(const Step& s, int first, View logits) override;
     void rmsnorm(const Step& s, View x, const Norm& norm, View y) override;
     void matmul(const Step& s, View x, const Weight& w, View y) override;
@@ -82,7 +82,7 @@ class CudaBackend final : public Backend {
     DeviceMemory device_memory(size_t bytes, Use use);
     std::string memory_message(size_t bytes, Use use) const;
     // Work memory of an id (those of Backend::scratch, and the ones below); grows outside of captures only.
-    enum WorkId { kInput = 4, kOutput, kWeights, kPartial, kEdges, kPrepared, kWorkIds };
+    enum WorkId { kInput = 4, kOutput, kWeights, kPartial, kEdges, kPrepared, kHandedOn, kWorkIds };
     char* work(int id, size_t bytes);
 
     // ---- weights
@@ -92,11 +92,12 @@ class CudaBackend final : public Backend {
 
     // ---- fused stages
     bool folds_norm(const Step& s, View x, int64_t n_rows, const Weight& w) const;
+    bool hands_on(const Step& s, const Weight& w, View x) const;
     void normed_products(View x, const Norm& norm, const Weight& w, View y, FewRows p);
     void prefill_scan(const Step& s, const Scan& in, const ScanWeights& w, PlaneState state, View y);
 
     // ---- ops
-    void product(const Step& s, View x, const Weight& w, View y, bool add);
+    void product(const Step& s, View x, const Weight& w, View y, FewRows folded = {});
     void few_rows(DType type, const DeviceWeight& w, FewRows p);
     void many_rows(DType type, const DeviceWeight& w, View x, View y, bool add);
     void many_rows_bf16(DType type, const DeviceWeight& w, View x, View y, bool add);
@@ -158,6 +159,12 @@ class CudaBackend final : public Backend {
 
     StepShape step_;
     bool in_step_ = false;
+    struct HandedOn {  // rows of x that the last product has prepared for a norm with that weight
+        const void* x = nullptr;
+        int64_t n_rows = 0;
+        const float* norm = nullptr;
+        bool operator==(const HandedOn&) const = default;
+    } handed_on_;
     uint64_t n_steps_ = 0;
     std::vector<DeviceRun> next_runs_;  // what the device's tables hold for the next step; empty: unknown
     std::deque<Plan> plans_;

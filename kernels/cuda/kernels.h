@@ -56,13 +56,21 @@ struct FewRows {
     const float *cos = nullptr, *sin = nullptr;  // (rows, rope_half)
     int64_t rope_stride = 0;
     unsigned char* workspace = nullptr;  // prepared_bytes(columns) of device memory
+    // Rows that are normalised for the product after this one (normed_rows.cuh): what this one leaves there, times the
+    // norm's weight, or null; and what the one before it has left, or null. By products with 16-bit weights.
+    unsigned char* next = nullptr;
+    const float* next_norm = nullptr;
+    const unsigned char* handed_on = nullptr;
 
     int n_rows() const { return static_cast<int>(gather ? y.rows : x.rows); }
 };
-// Of kMatvecRows rows as bf16, or in 8 bits with their factors (below two bytes a value), and the sums of squares.
+// Of kMatvecRows rows as bf16, or in 8 bits with their factors (below two bytes a value), and the parts of their sums
+// of squares, one for 16 columns at most.
 inline size_t prepared_bytes(int64_t cols) {
-    return static_cast<size_t>(kMatvecRows * ((cols + 511) / 256 * 256) * 2 + 4096);
+    return static_cast<size_t>(kMatvecRows * ((cols + 511) / 256 * 256) * 2 + kMatvecRows * (cols / 16 + 1) * 4 + 4096);
 }
+// Whether so many values are better prepared once than by all blocks of a product, which would take longer over it.
+inline bool are_prepared(int64_t rows, int64_t cols) { return rows * cols > 12288; }
 // Whether activations come to shared memory as bf16 (products with 16-bit weights), where the sums of all warps and the
 // rings of weights need their part of it; then they may be f16 too. With a norm they must.
 inline bool stages_activations(const Gpu& gpu, int64_t cols, int64_t rows) {

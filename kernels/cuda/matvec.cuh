@@ -16,36 +16,10 @@
 #include <type_traits>
 
 #include "kernels/cuda/formats.cuh"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/normed_rows.cuh"
 
 namespace samba::cuda {
-
-struct MatvecArgs {
-    DeviceWeight w;
-    int n_groups, n_blocks;             // n_blocks: of tiles; the grid's blocks take them in turn
-    int split, split_bits, slots_bits;  // split warps a tile, warps of a block / split tiles a block
-    int depth, place_bytes;             // of a warp's ring: places, each for a group
-    int n_rows;
-    const void* x;  // bf16 or f16, or f32 with a norm
-    bool x_f16;
-    int64_t x_stride;
-    bool staged;                    // activations come to shared memory
-    const unsigned char* prepared;  // what is to come there and the squares, where a kernel has made it; or null
-    const float* norm;              // or null
-    float eps, per_column;          // 1 / columns
-    bool gather;
-    FewRowList rows;
-    void* y;
-    int64_t y_stride;
-    DType y_type;
-    bool add;                                   // y += W x; y is f32
-    const float* bias;                          // or null
-    int n_pairs, up_tiles;                      // kGateUp: tiles of gate
-    int head_tiles, half_tiles, rotated_tiles;  // kRotary; head_tiles is even
-    const float *cos, *sin;
-    int64_t rope_stride;
-};
 
 // The tile of a block's slot: a pair's two tiles lie in neighbouring slots.
 template <FewRows::Pairing kPairing>
@@ -59,42 +33,11 @@ __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
     return j < a.half_tiles ? first + j + second * a.half_tiles : first + 2 * j + second;
 }
 
-inline constexpr int kMaxWarps = 16;  // of a block
-
 // Computed here, and kept: the compiler would rather compute a value where it is used, after the kernel's wait.
 __device__ __forceinline__ void keep(int& v) { asm volatile("" : "+r"(v)); }
 template <class T>
 __device__ __forceinline__ void keep(T*& p) {
     asm volatile("" : "+l"(p));
-}
-
-// Of a prepared step: the activations (`bytes`) to shared memory, and the parts of the rows' sums of squares.
-__device__ __forceinline__ void copy_prepared(const MatvecArgs& a, size_t bytes, unsigned char* shared,
-                                              float* squares) {
-    const auto* from = reinterpret_cast<const uint4*>(a.prepared);
-    const int n = static_cast<int>(bytes / sizeof(uint4));
-#pragma unroll 6
-    for (int i = threadIdx.x; i < n; i += blockDim.x) reinterpret_cast<uint4*>(shared)[i] = from[i];
-    if (a.norm != nullptr && static_cast<int>(threadIdx.x) < a.n_rows * kMaxWarps) {
-        squares[threadIdx.x] = reinterpret_cast<const float*>(from + n)[threadIdx.x];
-    }
-}
-
-// A row's sum of squares of a warp; blocks of half as many warps leave the other half zero.
-__device__ __forceinline__ void store_squares(float* of_row, int warp, float sum) {
-    of_row[warp] = sum;
-    if (blockDim.x < 32 * kMaxWarps) of_row[warp + kMaxWarps / 2] = 0;
-}
-// 1 / rms of a row, from its warps' sums of squares; of warps that there are not they are zero.
-__device__ __forceinline__ float row_scale(const MatvecArgs& a, const float* squares, int r) {
-    const auto* from = reinterpret_cast<const float4*>(squares + r * kMaxWarps);
-    float4 v[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) v[i] = from[i];
-    float sum[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) sum[i] = (v[i].x + v[i].y) + (v[i].z + v[i].w);
-    return rsqrtf(fmaf((sum[0] + sum[1]) + (sum[2] + sum[3]), a.per_column, a.eps));
 }
 
 // An output: row `row` of a slot's tile for activation row r: the warps' sums in order, the row's scale, the bias.
@@ -159,6 +102,7 @@ struct PairOutput {
         if (m - n != half || tile >= a.rotated_tiles || of_head >= half) return;
         turns = true, angle = of_head;
     }
+    __device__ __forceinline__ void keep_places() { keep(n), keep(m), keep(at[0]), keep(at[1]); }
     // What this step's embed has made.
     __device__ __forceinline__ void load(const MatvecArgs& a) {
         if (turns) cos = a.cos[r * a.rope_stride + angle], sin = a.sin[r * a.rope_stride + angle];
@@ -174,6 +118,14 @@ struct PairOutput {
             store_as(a.y_type, a.y, to + m, turns ? second * cos + first * sin : second);
         }
     }
+};
+
+// Tiles that are not paired have none.
+template <class Sums>
+struct PairOutput<FewRows::kNone, Sums> {
+    __device__ __forceinline__ PairOutput(const MatvecArgs&, int, int) {}
+    __device__ __forceinline__ void keep_places() {}
+    __device__ __forceinline__ void load(const MatvecArgs&) {}
 };
 
 // Where a warp is in its sequence of groups. Of a tile it has neighbours, or, of rows, every split-th.
@@ -264,16 +216,16 @@ struct BulkRing {
           to_fetch(a) {
         keep(full);
         if ((threadIdx.x & 31) == 0) {
-            // The first tile's in one copy, for which their first place waits.
-            const int n = max(min(a.depth, to_fetch.valid(a) ? to_fetch.end - to_fetch.group : 0), 1);
 #pragma unroll 1
-            for (int i = 0; i < a.depth; i++) {
-                init_copies(full + i);
-                if (i > 0 && i < n) arrive(full + i);
+            for (int i = 0; i < a.depth; i++) init_copies(full + i);
+                // A tile's in one copy, for which their first place waits.
+#pragma unroll 1
+            for (int i = 0, n; i < a.depth && to_fetch.valid(a); i += n) {
+                n = min(a.depth - i, to_fetch.end - to_fetch.group);
+#pragma unroll 1
+                for (int k = 1; k < n; k++) arrive(full + i + k);
+                fetch(a, i, n);
             }
-            fetch(a, 0, n);
-#pragma unroll 1
-            for (int i = n; i < a.depth; i++) fetch(a, i, 1);
         }
         __syncwarp();
     }
@@ -330,12 +282,14 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     int r0 = threadIdx.x / kTile >> a.slots_bits, n = ((blockIdx.x << a.slots_bits) + slot) * kTile + row;
     int sums_at = Sums::at(a, slot, row, r0);
     PairOutput<kPairing, Sums> pair(a, blockIdx.x, threadIdx.x);
-    keep(at.group), keep(at.end), keep(r0), keep(n), keep(sums_at), keep(pair.n), keep(pair.m), keep(pair.at[0]),
-        keep(pair.at[1]);
+    keep(at.group), keep(at.end), pair.keep_places();
+    if constexpr (kPairing == FewRows::kNone) keep(r0), keep(n), keep(sums_at);
+    const bool hands_on = P::kRows > 1 && a.next != nullptr;
+    const float next_weight = hands_on && n < a.w.rows ? a.next_norm[n] : 0.0f;
     grid_wait();
     const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && n < a.w.rows;
     const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + n] : 0.0f;
-    if (kPairing != FewRows::kNone) pair.load(a);
+    pair.load(a);
     x.bring(a, squares);
     const float one_scale = P::kRows == 1 && a.norm != nullptr ? row_scale(a, squares, 0) : 0.0f;
     int parity = 0;
@@ -367,14 +321,19 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
             }
             continue;
         }
-        if (n >= a.w.rows) continue;
+        const bool there = n < a.w.rows;
+        if (!there && !hands_on) continue;
 #pragma unroll 1
         for (int r = r0; r < a.n_rows; r += r_step) {
-            float v = value(r == r0 ? sums_at : Sums::at(a, slot, row, r), r, n);
-            const int64_t to = r * a.y_stride + n;
-            if (a.add) v += at.block == blockIdx.x && r == r0 ? old : static_cast<const float*>(a.y)[to];
-            store_as(a.y_type, a.y, to, v);
+            float v = 0;
+            if (there) {
+                v = value(r == r0 ? sums_at : Sums::at(a, slot, row, r), r, n);
+                const int64_t to = r * a.y_stride + n;
+                if (a.add) v += at.block == blockIdx.x && r == r0 ? old : static_cast<const float*>(a.y)[to];
+                store_as(a.y_type, a.y, to, v);
+            }
             if (P::kRows == 1) break;
+            if (hands_on) hand_on(a, r, n, v, at.block == blockIdx.x ? next_weight : there ? a.next_norm[n] : 0.0f);
         }
     }
 }
@@ -433,14 +392,14 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.place_bytes = place_bytes<P>(gpu);
     a.split = matvec_split(n_warps, gpu.n_multiprocessors, n_tiles, a.n_groups,
                            p.pairing == FewRows::kNone ? n_warps : n_warps / 2);
-    a.x = p.x.data, a.x_stride = p.x.stride, a.x_f16 = p.x.type == DType::kF16;
+    a.x = p.x.data, a.x_stride = static_cast<int>(p.x.stride), a.x_f16 = p.x.type == DType::kF16;
     a.norm = p.norm, a.eps = p.eps, a.per_column = 1.0f / static_cast<float>(w.cols);
     a.gather = p.gather, a.rows = p.rows;
-    a.y = p.y.data, a.y_stride = p.y.stride, a.y_type = p.y.type;
+    a.y = p.y.data, a.y_stride = static_cast<int>(p.y.stride), a.y_type = p.y.type;
     a.add = p.add, a.bias = p.bias;
     a.n_pairs = n_tiles / 2, a.up_tiles = n_tiles / 2;
     a.head_tiles = p.head_dim / kTile, a.half_tiles = p.rope_half / kTile, a.rotated_tiles = p.rotated_rows / kTile;
-    a.cos = p.cos, a.sin = p.sin, a.rope_stride = p.rope_stride;
+    a.cos = p.cos, a.sin = p.sin, a.rope_stride = static_cast<int>(p.rope_stride);
     const int slots = n_warps / a.split;
     a.split_bits = std::countr_zero(static_cast<unsigned>(a.split));
     a.slots_bits = std::countr_zero(static_cast<unsigned>(slots));
@@ -448,9 +407,10 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     const int turns = (a.n_blocks + gpu.n_multiprocessors - 1) / gpu.n_multiprocessors;
     const int most = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));
     a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations) / ring_row), 1, most);
-    // Of many values another kernel makes what is to come to shared memory, once: all blocks would take longer over it.
-    constexpr int kFewValues = 12288;
-    if ((P::kPrepares || p.norm != nullptr) && P::kRows > 1 && a.n_rows * w.cols > kFewValues) {
+    a.next = p.next, a.next_norm = p.next_norm;
+    if (p.handed_on != nullptr) {
+        a.prepared = p.handed_on, a.by_maker = true;
+    } else if ((P::kPrepares || p.norm != nullptr) && P::kRows > 1 && are_prepared(a.n_rows, w.cols)) {
         launch(gpu, dim3(a.n_rows), dim3(n_warps * 32), 0, P::kPrepare, a, p.workspace);
         a.prepared = p.workspace;
     }

@@ -251,9 +251,10 @@ class Int8Activations {
     // q = round(v 127 / largest) of a team's 32 values; scale, sums and starts beside them.
     __device__ __forceinline__ void quantize(const MatvecArgs& a, const float (&v)[8], int row, int block, bool there) {
         const int t = threadIdx.x & 3, cols = a.w.cols;
-        float largest = 0;
+        float most[4];
 #pragma unroll
-        for (const float x : v) largest = fmaxf(largest, fabsf(x));
+        for (int i = 0; i < 4; i++) most[i] = fmaxf(fabsf(v[i]), fabsf(v[i + 4]));
+        float largest = fmaxf(fmaxf(most[0], most[2]), fmaxf(most[1], most[3]));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
         const float inverse = largest > 0 ? ratio(127.0f, largest, __fdividef(1.0f, largest)) : 0.0f;
@@ -262,7 +263,7 @@ class Int8Activations {
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             // 1.5 x 2^23 and an integer: that is its lowest byte
-            q[i] = __float_as_uint(__fadd_rn(__fmul_rn(v[F::kOrder >> (4 * i) & 7], inverse), 12582912.0f));
+            q[i] = __float_as_uint(fmaf(v[F::kOrder >> (4 * i) & 7], inverse, 12582912.0f));
         }
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -273,14 +274,15 @@ class Int8Activations {
             unsigned char* to = base_ + row * value_stride(cols) + block / 2 * 64 + 16 * t + 8 * (block & 1);
             *reinterpret_cast<uint2*>(to) = make_uint2(word[0], word[1]);
         }
+        // Of the block, or of each half where blocks are split.
+        constexpr int kSums = !F::kMins && !kStarts ? 0 : F::kSplit ? 2 : 1;
         int sum[2] = {0, 0};
-        if constexpr (F::kMins || kStarts) {
 #pragma unroll
-            for (int h = 0; h < 2; h++) {  // of each half where blocks are split
-                sum[h] = __dp4a(static_cast<int>(word[h]), 0x01010101, 0);
-                sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 1);
-                sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 2);
-            }
+        for (int h = 0; h < kSums; h++) {
+            sum[h] = __dp4a(static_cast<int>(word[h]), 0x01010101, 0);
+            if (kSums == 1) sum[h] = __dp4a(static_cast<int>(word[1]), 0x01010101, sum[h]);
+            sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 1);
+            sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 2);
         }
         if (t != 0 || !there) return;
         const int within = kRows == 1 ? block : 2 * block + (row & 1);
@@ -288,7 +290,8 @@ class Int8Activations {
         if constexpr (F::kMins) {
             auto* to =
                 reinterpret_cast<bfloat*>(base_ + sums_ + row * sum_stride(cols) + block / 8 * 64 + block % 8 / 2 * 16);
-            float left = scale * static_cast<float>(sum[0] + sum[1]);
+            static_assert(!F::kSplit);
+            float left = scale * static_cast<float>(sum[0]);
 #pragma unroll
             for (int i = 0; i < 3; i++) {
                 const bfloat part = from_float<bfloat>(left);
@@ -299,7 +302,7 @@ class Int8Activations {
         if constexpr (kStarts) {
             auto* to =
                 reinterpret_cast<int*>(base_ + starts_ + (block * n_pairs_ + row / 2) * start_bytes()) + (row & 1);
-            to[0] = -F::kOffset * (F::kSplit ? sum[0] : sum[0] + sum[1]);
+            to[0] = -F::kOffset * sum[0];
             if constexpr (F::kSplit) to[2] = -F::kOffset * sum[1];
         }
     }

@@ -12,8 +12,7 @@ class RowActivations {
   public:
     static constexpr int kEights = (kRows + 7) / 8;
     static constexpr bool kAlwaysStaged = false;
-    // Neighbouring rows start in different halves of the banks.
-    __host__ __device__ static int stride(int cols) { return (cols + 63) / 64 * 64 + 32; }
+    __host__ __device__ static int stride(int cols) { return normed_stride(cols); }
     __host__ __device__ static size_t bytes(int cols, int n_rows) {
         return static_cast<size_t>(n_rows * stride(cols)) * sizeof(bfloat);
     }
@@ -77,8 +76,7 @@ class RowActivations {
                     *reinterpret_cast<uint2*>(to + row_at[k] * stride(a.w.cols) + at_of[k]) =
                         make_uint2(pack_bf16(v[k].x * w.x, v[k].y * w.y), pack_bf16(v[k].z * w.z, v[k].w * w.w));
                 }
-                const float square =
-                    warp_sum(fmaf(v[k].x, v[k].x, fmaf(v[k].y, v[k].y, fmaf(v[k].z, v[k].z, v[k].w * v[k].w))));
+                const float square = sum_of_squares(square_of_four(v[k]));
                 if (lane == 0) squares[row_at[k] * kMaxWarps + warp] += square;
             }
         }
@@ -99,10 +97,10 @@ class RowActivations {
                 const auto v = *reinterpret_cast<const float4*>(row_of(a, 0) + at);
                 *reinterpret_cast<uint2*>(staged_ + at) =
                     make_uint2(pack_bf16(v.x * w.x, v.y * w.y), pack_bf16(v.z * w.z, v.w * w.w));
-                square = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w)));
+                square = square_of_four(v);
             }
             if (at + step < a.w.cols) w = *reinterpret_cast<const float4*>(a.norm + at + step);
-            sum += warp_sum(square);
+            sum += sum_of_squares(square);
         }
         if (lane == 0) store_squares(squares, warp, sum);
     }

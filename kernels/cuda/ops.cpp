@@ -100,7 +100,9 @@ void CudaBackend::many_rows_bf16(DType type, const DeviceWeight& w, View x, View
     }
 }
 
-void CudaBackend::product(const Step& s, View x, const Weight& w, View y, bool add) {
+// `folded`: what else the products of a few rows do.
+void CudaBackend::product(const Step& s, View x, const Weight& w, View y, FewRows folded) {
+    const bool add = folded.add;
     if (add && y.type != DType::kF32) throw Error("cuda: a product adds to f32 values alone");
     int64_t first = 0;
     for (size_t i = 0; i < w.parts.size(); ++i) {
@@ -116,9 +118,9 @@ void CudaBackend::product(const Step& s, View x, const Weight& w, View y, bool a
         if (quantized) few = x.cols <= kQuantMatvecCols ? kQuantMatvecRows : 0;
         if (x.rows <= few) {
             for (int64_t row = 0; row < x.rows; row += at_once) {
-                FewRows p;
+                FewRows p = folded;
                 p.x = rows_of(x, row, at_once), p.y = rows_of(out, row, at_once);
-                p.bias = bias, p.add = add;
+                p.bias = bias;
                 few_rows(part.type, weight, p);
             }
         } else {
@@ -129,13 +131,13 @@ void CudaBackend::product(const Step& s, View x, const Weight& w, View y, bool a
     }
 }
 
-void CudaBackend::matmul(const Step& s, View x, const Weight& w, View y) { product(s, x, w, y, false); }
-void CudaBackend::matmul_add(const Step& s, View y, const Weight& w, View x) { product(s, y, w, x, true); }
+void CudaBackend::matmul(const Step& s, View x, const Weight& w, View y) { product(s, x, w, y); }
 
 // ---- the others
 
 void CudaBackend::embed(const Step& s, const Weight& table, std::span<RopeTable* const> ropes, View x) {
     bind(s);
+    handed_on_ = {};
     EmbedArgs args;
     args.tables = tables_;
     args.decode = step_.decode;
@@ -252,6 +254,7 @@ void CudaBackend::chunk_attention(const Step& s, const Qkv& in, const ChunkRing&
 void CudaBackend::silu(const Step&, View y) { cuda::silu(gpu_, y); }
 void CudaBackend::mul_silu(const Step&, View y, View gate) { cuda::mul_silu(gpu_, y, gate); }
 void CudaBackend::gated_residual(const Step&, View u, View h0, View h, View x) {
+    handed_on_ = {};
     cuda::gated_residual(gpu_, u, h0, h, x);
 }
 

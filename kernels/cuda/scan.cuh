@@ -1,11 +1,12 @@
 // What the scans share.
 #pragma once
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/values.cuh"
 
 namespace samba::cuda {
 
-inline constexpr float kLog2e = 1.4426950408889634f;
+inline constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 struct ScanArgs {
     const DeviceRun* runs;
@@ -55,12 +56,16 @@ __device__ __forceinline__ void load_four(const T* p, T (&v)[4]) {
     const auto two = *reinterpret_cast<const uint2*>(p);
     *reinterpret_cast<uint32_t*>(v) = two.x, *reinterpret_cast<uint32_t*>(v + 2) = two.y;
 }
-// log(1 + exp(x)). Of small e = exp(x) the logarithm by 2 atanh(e / (2 + e)), whose series is good to 3e-9 there.
-__device__ __forceinline__ float softplus(float x) {
-    const float e = __expf(x), t = __fdividef(e, 2.0f + e), t2 = t * t;
-    const float series = 2.0f * t * fmaf(t2, fmaf(t2, fmaf(t2, 1.0f / 7, 1.0f / 5), 1.0f / 3), 1.0f);
-    const float log = e < 0.25f ? series : __logf(1.0f + e);
-    return x > 20.0f ? x : log;
+// softplus(x) log2(e) = log2(1 + exp(x)), as exp2 wants it. Of small e = exp(x), whose 1 + e loses digits, by a
+// polynomial in e, good to 1e-8 up to a quarter.
+__device__ __forceinline__ float softplus_log2(float x) {
+    const float scaled = x * kLog2e, e = exp2_fast(scaled);
+    const float series =
+        fmaf(e, fmaf(e, fmaf(e, fmaf(e, fmaf(e, -0.13291913f, 0.2619552f), -0.35742956f), 0.480714f), -0.72134364f),
+             1.442695f);
+    const float log = e < 0.25f ? e * series : log2_fast(1.0f + e);
+    return x > 20.0f ? scaled : log;
 }
+__device__ __forceinline__ float softplus(float x) { return softplus_log2(x) * kLn2; }
 
 }  // namespace samba::cuda

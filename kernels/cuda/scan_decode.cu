@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_cons
         const T* C = B + a.d_state;
         const float* from = plane_after(a.state, run.slot, run.position + t - 1) + channel * a.d_state;
         float* to = plane_after(a.state, run.slot, run.position + t) + channel * a.d_state;
-        const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
+        const float rate = softplus_log2(dt_of(a, row, channel)), input = rate * kLn2 * u;
         float y = 0;
 #pragma unroll 2
         for (int n = lane; n < a.d_state; n += kLanes) {
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_co
         T B[4], C[4];
         load_four(bc, B);
         load_four(bc + 16, C);
-        const float dt = softplus(dt_of(a, row, channel)), rate = dt * kLog2e, input = dt * u;
+        const float rate = softplus_log2(dt_of(a, row, channel)), input = rate * kLn2 * u;
         // The table is looked at when all of that is on its way.
         if constexpr (kEarly) {
             if (t == 0 && !same_place(run, early)) s = state(run);

@@ -30,13 +30,37 @@ bool CudaBackend::folds_norm(const Step& s, View x, int64_t n_rows, const Weight
     return std::none_of(w.parts.begin(), w.parts.end(), [](const Weight::Part& p) { return p.type == DType::kF32; });
 }
 
+// Whether a product that adds to x prepares it for the next norm: where the product after that would let a kernel do
+// so.
+bool CudaBackend::hands_on(const Step& s, const Weight& w, View x) const {
+    const DType type = w.parts.front().type;
+    const bool sixteen = type == DType::kBF16 || type == DType::kF16;  // as the next product's are, for all we know
+    return sixteen && w.parts.size() == 1 && x.rows > 1 && x.rows <= kMatvecRows && are_prepared(x.rows, x.cols) &&
+           folds_norm(s, x, x.rows, w);
+}
+
+void CudaBackend::matmul_add(const Step& s, View y, const Weight& w, View x, const Norm& next) {
+    FewRows p;
+    p.add = true;
+    handed_on_ = {};
+    if (hands_on(s, w, x)) {
+        p.next = reinterpret_cast<unsigned char*>(work(kHandedOn, prepared_bytes(x.cols)));
+        p.next_norm = next.weight.f32();
+        handed_on_ = {x.data, x.rows, p.next_norm};
+    }
+    product(s, y, w, x, p);
+}
+
 // y = W rmsnorm(x), part by part; `p` says what else is folded in.
 void CudaBackend::normed_products(View x, const Norm& norm, const Weight& w, View y, FewRows p) {
     const int rotated = p.rotated_rows;
     int64_t first = 0;
     p.x = x, p.norm = norm.weight.f32(), p.eps = norm.eps;
+    const bool handed_on = !p.gather && handed_on_ == HandedOn{x.data, x.rows, p.norm};
     for (size_t i = 0; i < w.parts.size(); ++i) {
         const auto rows = w.parts[i].rows;
+        const bool quantized = info(w.parts[i].type).quantized;
+        p.handed_on = handed_on && !quantized ? reinterpret_cast<unsigned char*>(work_[kHandedOn].as<>()) : nullptr;
         p.y = p.pairing == FewRows::kGateUp ? y : y.columns(first, rows);
         p.bias = w.bias == nullptr ? nullptr : w.bias + first;
         p.rotated_rows = static_cast<int>(std::clamp<int64_t>(rotated - first, 0, rows));

@@ -105,7 +105,7 @@ TEST_CASE("products add to the residual stream, with a bias", "[op]") {
     for (const int n : {2, 33}) {
         const Matrix y = rounded(random_matrix(n, 512, 7), rig.act()), x = random_matrix(n, 96, 8);
         View stream = rig.put(x, DType::kF32);
-        rig->matmul_add(step_of(kDecode, 0, 0, n), rig.put(y, rig.act()), weight, stream);
+        rig->matmul_add(step_of(kDecode, 0, 0, n), rig.put(y, rig.act()), weight, stream, {});
         std::vector<double> expected = product(as_multiplied(y, type), w, bias);
         for (size_t i = 0; i < expected.size(); ++i) expected[i] += x.values[i];
         CHECK(nmse(rig.get(stream).values, expected) < product_tolerance(type, DType::kF32, n, f32));

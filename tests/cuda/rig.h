@@ -31,7 +31,9 @@ inline Matrix in_eight_bits(Matrix m) {
         float largest = 0;
         for (const float x : block) largest = std::max(largest, std::abs(x));
         const float inverse = largest > 0 ? 127.0f / largest : 0.0f, scale = largest / 127.0f;
-        for (float& x : block) x = std::nearbyint(x * inverse) * scale;
+        for (float& x : block) {
+            x = static_cast<float>(std::nearbyint(static_cast<double>(x) * inverse)) * scale;
+        }
     }
     return m;
 }

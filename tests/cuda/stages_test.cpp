@@ -253,3 +253,35 @@ TEST_CASE("dt computed by the scan that reads it", "[op]") {
     CHECK(nmse(y[1].values, doubles(y[0])) < kClose);
     CHECK(nmse(states[1].values, doubles(states[0])) < kF32);
 }
+
+TEST_CASE("rows that a product prepares for the next one's norm have the bits of each row alone", "[op]") {
+    const DType type = GENERATE(DType::kBF16, DType::kF16);
+    const int64_t d = GENERATE(1024, 1544, 2560);
+    const int n = GENERATE(16, 13);
+    Rig rig;
+    Matrix out_proj = random_matrix(d, 256, 71, 0.1f), in_proj = random_matrix(48, d, 72);
+    const Weight out = rig.weight(out_proj, type), in = rig.weight(in_proj, type);
+    const Norm next{rig.vector(random_matrix(1, d, 73, 0.3f, 1.0f)), 1e-5f},
+        other{rig.vector(random_matrix(1, d, 74, 0.3f, 1.0f)), 1e-5f};
+    const Matrix x = random_matrix(n, d, 75);
+    const View y = rig.put(rounded(random_matrix(n, 256, 76), rig.act()), rig.act());
+    // Twice, as in two sub-layers: what is prepared is that of the last product, and for its norm alone.
+    const auto run = [&](View rows, View stream, View once, View twice, View of_other) {
+        const Step s = step_of(kDecode, 0, 0, static_cast<int>(rows.rows));
+        rig->matmul_add(s, rows, out, stream, next);
+        rig->norm_matmul(s, stream, next, in, once);
+        rig->matmul_add(s, rows, out, stream, next);
+        rig->norm_matmul(s, stream, other, in, of_other);
+        rig->norm_matmul(s, stream, next, in, twice);
+    };
+    const auto outputs = [&] { return rig.matrix(n, 48, DType::kF32); };
+    View together = rig.put(x, DType::kF32), alone = rig.put(x, DType::kF32);
+    View got[] = {outputs(), outputs(), outputs()}, expected[] = {outputs(), outputs(), outputs()};
+    run(y, together, got[0], got[1], got[2]);
+    for (int i = 0; i < n; ++i) {
+        run(y.slice(i, 1), alone.slice(i, 1), expected[0].slice(i, 1), expected[1].slice(i, 1),
+            expected[2].slice(i, 1));
+    }
+    CHECK(rig.get(together) == rig.get(alone));
+    for (int i = 0; i < 3; ++i) CHECK(rig.get(got[i]) == rig.get(expected[i]));
+}

@@ -193,7 +193,7 @@ TEST_CASE("matmul_add adds the product to x") {
         Weight w = t.load({{type, kModel}}, kInner, true);
         Matrix y = random_matrix(t.rows(), kInner, 9), x = random_matrix(t.rows(), kModel, 10), before = x;
         Matrix product(t.rows(), kModel);
-        t.backend->matmul_add(t.step, y.view(), w, x.view());
+        t.backend->matmul_add(t.step, y.view(), w, x.view(), {});
         t.backend->matmul(t.step, y.view(), w, product.view());
         std::vector<double> expected;
         for (size_t i = 0; i < x.values.size(); ++i) expected.push_back(double{before.values[i]} + product.values[i]);

@@ -1,0 +1,39 @@
+// The arguments of the products of a few rows.
+#pragma once
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/weight.h"
+
+namespace samba::cuda {
+
+inline constexpr int kMaxWarps = 16;  // of a block
+
+// In the order of their use: a kernel waits for its arguments, 64 bytes at a time.
+struct MatvecArgs {
+    DeviceWeight w;
+    int n_groups, n_blocks;             // n_blocks: of tiles; the grid's blocks take them in turn
+    int split, split_bits, slots_bits;  // split warps a tile, warps of a block / split tiles a block
+    int depth, place_bytes;             // of a warp's ring: places, each for a group
+    int n_rows;
+    const void* x;  // bf16 or f16, or f32 with a norm
+    const unsigned char*
+        prepared;       // what is to come to shared memory and the squares, where a kernel has made it; or null
+    const float* norm;  // or null
+    void* y;
+    const float* bias;  // or null
+    int x_stride, y_stride;
+    float eps, per_column;  // 1 / columns
+    DType y_type;
+    bool x_f16;
+    bool staged;            // activations come to shared memory
+    bool by_maker;          // prepared: by the product that made x (next), not by a kernel of its own
+    bool gather, add;       // add: y += W x; y is f32
+    int n_pairs, up_tiles;  // kGateUp: tiles of gate
+    int head_tiles, half_tiles, rotated_tiles;  // kRotary; head_tiles is even
+    int rope_stride;
+    const float *cos, *sin;
+    unsigned char* next;  // y's rows times next_norm, for the next product, and their squares; or null
+    const float* next_norm;
+    FewRowList rows;  // where `gather`
+};
+
+}  // namespace samba::cuda
