@@ -20,17 +20,18 @@ struct Cut {
 // Rows of a block on tensor cores: fewer where heads are so wide that shared memory would not hold them.
 constexpr int tensor_keys(int head_dim) { return head_dim > 128 ? 64 : 128; }
 
+// The ring comes last: all 64 bytes that hold what is wanted late then come early, with a part of it.
 struct Args {
     const DeviceRun* runs;  // of the launch's first run on
     const void *q, *k, *v;
     int64_t stride;  // of q, k and v
-    RingArgs ring;
     int n_heads, group, head_dim, blocks_per_split;
     int first_row, n_rows;  // of all runs
     bool one_buffer;
     float scale;
     float* partial;  // (rows, n_heads, splits, head_dim): sums
     float2* stats;   // (rows, n_heads, splits): maximum, sum of weights
+    RingArgs ring;
 };
 
 // Which positions the ring's rows hold once the run's rows are in it, and who sees them.

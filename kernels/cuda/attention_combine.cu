@@ -10,10 +10,11 @@ namespace {
 
 constexpr int kThreads = 256;
 
-struct Args {
-    AttentionSums sums;
+struct Args {  // 48 bytes: what comes with the kernel's first look at them
+    const float* partial;
+    const float2* stats;
     void* y;
-    int64_t y_stride;
+    int n_heads, head_dim, n_splits, y_stride;
     DType y_type;
     bool round_f16, round_bf16;  // of results kept in f32
 };
@@ -35,10 +36,10 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
     __shared__ float weights[kMaxSplits];
     __shared__ float4 parts[kThreads];
     grid_dependents();
-    const int columns = a.sums.head_dim / 4, n_ways = kThreads / columns, n_splits = a.sums.n_splits;
+    const int columns = a.head_dim / 4, n_ways = kThreads / columns, n_splits = a.n_splits;
     const int way = threadIdx.x / columns, column = threadIdx.x % columns;
-    const int64_t first = (static_cast<int64_t>(blockIdx.y) * a.sums.n_heads + blockIdx.x) * n_splits;
-    const auto* from = reinterpret_cast<const float4*>(a.sums.partial) + first * columns + column;
+    const int64_t first = (static_cast<int64_t>(blockIdx.y) * a.n_heads + blockIdx.x) * n_splits;
+    const auto* from = reinterpret_cast<const float4*>(a.partial) + first * columns + column;
     grid_wait();
     float4 v[kLoads];  // all of them under way at once
 #pragma unroll
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
         const int split = way + j * n_ways;
         v[j] = way < n_ways && split < n_splits ? from[split * columns] : make_float4(0, 0, 0, 0);
     }
-    if (threadIdx.x < 32) weigh_splits(a.sums.stats + first, n_splits, weights);
+    if (threadIdx.x < 32) weigh_splits(a.stats + first, n_splits, weights);
     __syncthreads();
     float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
@@ -57,14 +58,13 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
     }
     parts[threadIdx.x] = sum;
     __syncthreads();
-    if (static_cast<int>(threadIdx.x) >= a.sums.head_dim) return;
+    if (static_cast<int>(threadIdx.x) >= a.head_dim) return;
     const int d = threadIdx.x;
     float y = 0;
     for (int w = 0; w < n_ways; w++) y += reinterpret_cast<const float*>(parts + w * columns)[d];
     if (a.round_f16) y = to_float(from_float<half>(y));
     if (a.round_bf16) y = to_float(from_float<bfloat>(y));
-    const int64_t row = a.sums.first_row + static_cast<int>(blockIdx.y);
-    store_as(a.y_type, a.y, row * a.y_stride + blockIdx.x * a.sums.head_dim + d, y);
+    store_as(a.y_type, a.y, static_cast<int64_t>(blockIdx.y) * a.y_stride + blockIdx.x * a.head_dim + d, y);
 }
 
 }  // namespace
@@ -72,7 +72,17 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(const __grid_constant
 void attention_combine(const Gpu& gpu, const AttentionSums& sums, DType ring_type, View y) {
     static_assert(kMaxHeadDim <= kThreads && kMaxSplits <= kThreads / (kMaxHeadDim / 4) * 16);
     const bool f32 = y.type == DType::kF32, f16 = ring_type == DType::kF16 || ring_type == DType::kQ8_0;
-    const Args a{sums, y.data, y.stride, y.type, f32 && f16, f32 && ring_type == DType::kBF16};
+    const View rows = y.slice(sums.first_row, sums.n_rows);
+    const Args a{sums.partial,
+                 sums.stats,
+                 rows.data,
+                 sums.n_heads,
+                 sums.head_dim,
+                 sums.n_splits,
+                 static_cast<int>(y.stride),
+                 y.type,
+                 f32 && f16,
+                 f32 && ring_type == DType::kBF16};
     const int n_ways = kThreads / (sums.head_dim / 4), loads = (sums.n_splits + n_ways - 1) / n_ways;
     const auto kernel = loads <= 2   ? combine_kernel<2>
                         : loads <= 4 ? combine_kernel<4>

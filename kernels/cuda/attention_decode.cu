@@ -401,7 +401,6 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                              in.k.data,
                              in.v.data,
                              in.q.stride,
-                             ring_args(ring),
                              n_heads,
                              n_heads / ring.n_kv_heads,
                              head_dim,
@@ -411,7 +410,8 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                              one_buffer,
                              attention_scale(head_dim),
                              sums.partial,
-                             sums.stats};
+                             sums.stats,
+                             ring_args(ring)};
                 const dim3 grid(cut.splits, ring.n_kv_heads, group.n_runs);
                 if constexpr (!std::is_same_v<Q, float>) {
                     const auto start = [&]<int kDim>(std::integral_constant<int, kDim>) {

@@ -2,11 +2,12 @@
 // product alone would keep ten blocks busy, each with all of the columns; here every block has some columns of all of
 // the rows.
 //
-// One cluster of up to 16 blocks. A block owns a slice of channels: it brings its columns of W_x to shared memory while
-// the kernel before ends, convolves its channels (nobody else reads or writes them) and keeps the rounded values as the
-// activations of its product. A warp multiplies a tile of 16 rows of W_x with the block's columns and sends the sums to
-// the block of the cluster that adds up this tile, in the order of the slices. A block reads nothing of another's
-// shared memory, and ends when all that is sent to it has come: so none needs to wait until the others have ended.
+// One cluster of up to 16 blocks for eight rows. A block owns a slice of channels: it brings its columns of W_x to
+// shared memory while the kernel before ends, convolves its channels (nobody else reads or writes them) and keeps the
+// rounded values as the activations of its product. A warp multiplies a tile of 16 rows of W_x with the block's columns
+// and sends the sums to the block of the cluster that adds up this tile, in the order of the slices. A block reads
+// nothing of another's shared memory, and ends when all that is sent to it has come: so none needs to wait until the
+// others have ended.
 //
 // A row's bits do not depend on the others: see matvec.cuh; slices are the same for any number of rows.
 #include <type_traits>
@@ -24,7 +25,7 @@ constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int kWidth = kConvProjWidth, kBefore = kWidth - 1;
 constexpr int kTileSums = kTile * kConvProjRows;
 constexpr int kMostBlocks = 2 * kPortableCluster;
-using Rows = Bf16Product<kConvProjRows>;
+using Bf16 = Bf16Product<kConvProjRows>;
 constexpr size_t kStatic = 1 << 10;  // of shared memory: what the kernel declares itself
 
 struct Args {
@@ -34,14 +35,20 @@ struct Args {
     int value_stride;
     const DeviceRun* runs;
     int n_runs, n_rows;
-    const float *taps, *conv_bias;  // conv_bias, bias: or null
     PlaneState state;
     bfloat* u;
     int64_t u_stride;
     void* y;
     int64_t y_stride;
     DType y_type;
-    const float* bias;
+    const float* bias;  // or null
+    // What is asked for first stands last: so come, in time, the 64 bytes that hold what is wanted late.
+    const float *taps, *conv_bias;  // conv_bias: or null
+};
+
+// The rows of a cluster.
+struct Rows {
+    int first, n;
 };
 
 // A block's columns of W_x.
@@ -92,14 +99,15 @@ constexpr int64_t kNone = -1;
 struct RowPlanes {
     int64_t from, to;
 };
-__device__ __forceinline__ void find_planes(const Args& a, RowPlanes* planes) {
+__device__ __forceinline__ void find_planes(const Args& a, const Rows& rows, RowPlanes* planes) {
     if (threadIdx.x >= a.n_runs) return;
     const DeviceRun run = a.runs[threadIdx.x];
     int64_t from = plane_after(a.state, run.slot, run.position - 1) - a.state.base;
     for (int t = 0; t < run.n_rows; t++, from = kNone) {
         const bool kept = t >= run.n_rows - a.state.n_planes;
         const int64_t to = plane_after(a.state, run.slot, run.position + t) - a.state.base;
-        planes[run.first_row + t] = {from, kept ? to : kNone};
+        const int row = run.first_row + t - rows.first;
+        if (row >= 0 && row < rows.n) planes[row] = {from, kept ? to : kNone};
     }
 }
 
@@ -112,25 +120,25 @@ __device__ __forceinline__ ConvWindow<kWidth> window_before(const Args& a, const
     return window;
 }
 
-// The convolution of channel c over all rows, whose loads are all under way before the first is used; `value`: the
+// The convolution of channel c over the rows, whose loads are all under way before the first is used; `value`: the
 // channel's place in the activations.
 template <int kRows>
-__device__ __forceinline__ void convolve(const Args& a, const RowPlanes* planes, const Channel& channel, int c,
-                                         bfloat* value) {
-    bfloat raw[kRows];
+__device__ __forceinline__ void convolve(const Args& a, const Rows& rows, const RowPlanes* planes,
+                                         const Channel& channel, int c, bfloat* value) {
+    bfloat raw[kRows], *u = a.u + rows.first * a.u_stride + c;
     ConvWindow<kWidth> before[kRows], window;
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
-        if (r >= a.n_rows) break;
-        raw[r] = a.u[r * a.u_stride + c];
+        if (r >= rows.n) break;
+        raw[r] = u[r * a.u_stride];
         if (planes[r].from != kNone) before[r].load(a.state.base + planes[r].from + c * kBefore, kBefore, 1);
     }
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
-        if (r >= a.n_rows) break;
+        if (r >= rows.n) break;
         if (planes[r].from != kNone) window = before[r];
         const auto v = from_float<bfloat>(window.step(channel.taps, channel.bias, kBefore, to_float(raw[r])));
-        a.u[r * a.u_stride + c] = v;
+        u[r * a.u_stride] = v;
         value[r * a.value_stride] = v;
         if (planes[r].to != kNone) window.store(a.state.base + planes[r].to + c * kBefore, kBefore);
     }
@@ -176,18 +184,19 @@ __device__ __forceinline__ void multiply(const Slice<P>& slice, const typename P
 }
 
 // The block's tiles of dbc. received (tile of the block, slice, 32 lanes, 4): the sums as an mma leaves them.
-__device__ __forceinline__ void write_sums(const Args& a, int rank, int n_slots, const float* received) {
+__device__ __forceinline__ void write_sums(const Args& a, const Rows& rows, int rank, int n_slots,
+                                           const float* received) {
     const int size = 1 << a.size_bits;
 #pragma unroll 1
     for (int o = threadIdx.x; o < n_slots * kTileSums; o += kThreads) {
         const int slot = o / kTileSums, lane = o / 4 % 32, row = lane / 4 + o % 4 / 2 * 8, r = lane % 4 * 2 + o % 2;
         const int n = ((slot << a.size_bits) + rank) * kTile + row;
-        if (r >= a.n_rows || n >= a.w.rows) continue;
+        if (r >= rows.n || n >= a.w.rows) continue;
         const float* from = received + slot * size * kTileSums + o % kTileSums;
         float v = 0;
 #pragma unroll
         for (int s = 0; s < kMostBlocks; s++) v += s < size ? from[s * kTileSums] : 0.0f;
-        store_as(a.y_type, a.y, r * a.y_stride + n, a.bias != nullptr ? v + a.bias[n] : v);
+        store_as(a.y_type, a.y, (rows.first + r) * a.y_stride + n, a.bias != nullptr ? v + a.bias[n] : v);
     }
 }
 
@@ -199,11 +208,13 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     grid_dependents();
     DeviceRun early;
     if (kRows == 1) early = load_run(a.runs);
-    const int rank = blockIdx.x, size = 1 << a.size_bits, lane = threadIdx.x & 31;
-    const int n_rows = kRows == 1 ? 1 : a.n_rows, n_slots = (a.n_tiles - rank + size - 1) >> a.size_bits;
+    const int size = 1 << a.size_bits, rank = blockIdx.x & (size - 1), lane = threadIdx.x & 31;
+    const int first = kRows == 1 ? 0 : (blockIdx.x >> a.size_bits) * kRows;
+    const Rows rows = {first, kRows == 1 ? 1 : min(a.n_rows - first, kRows)};
+    const int n_slots = (a.n_tiles - rank + size - 1) >> a.size_bits;
     // A lane has the sums of rows 2t and 2t + 1, t = lane mod 4.
-    const bool sends = 2 * (lane & 3) < n_rows;
-    if (threadIdx.x == 0) expect_bytes(&counter, n_slots * size * 8 * ((n_rows + 1) / 2) * sizeof(float4));
+    const bool sends = 2 * (lane & 3) < rows.n;
+    if (threadIdx.x == 0) expect_bytes(&counter, n_slots * size * 8 * ((rows.n + 1) / 2) * sizeof(float4));
     cluster_arrive();
     unsigned char* shared = dynamic_shared();
     auto* values = reinterpret_cast<bfloat*>(shared + a.values_at);
@@ -231,16 +242,16 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
         grid_wait();
     }
     if (kRows > 1 || slice.n_columns > kThreads) {
-        find_planes(a, planes);
+        find_planes(a, rows, planes);
         __syncthreads();
 #pragma unroll 1
         for (; c < slice.n_columns; c += kThreads) {
             if (c >= kThreads) channel = Channel(a, slice.first + c, true);
-            convolve<kRows>(a, planes, channel, slice.first + c, values + c);
+            convolve<kRows>(a, rows, planes, channel, slice.first + c, values + c);
         }
     }
     __syncthreads();
-    const typename P::Activations x = activations<P>(a, n_rows, slice.n_columns, shared);
+    const typename P::Activations x = activations<P>(a, rows.n, slice.n_columns, shared);
     cp_async_wait<0>();
     cluster_wait();
 #pragma unroll 1
@@ -251,19 +262,19 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
         if (sends) send(tile & (size - 1), received + (slot * size + rank) * kTileSums + lane * 4, &counter, sum);
     }
     wait_for_bytes(&counter);
-    write_sums(a, rank, n_slots, received);
+    write_sums(a, rows, rank, n_slots, received);
 }
 
-// One cluster of the fewest blocks that have a group each, or of as many as the device can launch.
+// Clusters of the fewest blocks that have a group each, or of as many as the device can launch.
 template <class One, class Few>
 bool start(const Gpu& gpu, Args a) {
     a.n_groups = (a.w.cols + One::kColumns - 1) / One::kColumns;
     a.n_tiles = (a.w.rows + kTile - 1) / kTile;
     while (1 << a.size_bits < std::min(a.n_groups, gpu.max_cluster)) a.size_bits++;
     const int size = 1 << a.size_bits, groups = (a.n_groups + size - 1) / size, columns = groups * One::kColumns;
-    a.value_stride = Rows::Activations::stride(columns);
+    a.value_stride = Bf16::Activations::stride(columns);
     const size_t weights = static_cast<size_t>(a.n_tiles) * groups * kGroupBytes<One>;
-    const size_t values = Rows::Activations::bytes(columns, kConvProjRows);
+    const size_t values = Bf16::Activations::bytes(columns, kConvProjRows);
     const size_t received = static_cast<size_t>((a.n_tiles + size - 1) / size * size) * kTileSums * sizeof(float);
     const size_t staged = Few::Activations::kAlwaysStaged ? Few::Activations::bytes(columns, kConvProjRows) : 0;
     const size_t shared = weights + values + received + staged;  // room for all rows: see kernels.h
@@ -272,7 +283,8 @@ bool start(const Gpu& gpu, Args a) {
     a.received_at = static_cast<int>(weights + values);
     a.activations_at = static_cast<int>(weights + values + received);
     const auto kernel = a.n_rows == 1 ? conv_proj_kernel<One, 1> : conv_proj_kernel<Few, kConvProjRows>;
-    launch_clusters(gpu, size, dim3(size), dim3(kThreads), shared, kernel, a);
+    const int clusters = (a.n_rows + kConvProjRows - 1) / kConvProjRows;
+    launch_clusters(gpu, size, dim3(size * clusters), dim3(kThreads), shared, kernel, a);
     return true;
 }
 template <class F>
@@ -294,7 +306,7 @@ bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View
     a.bias = x_proj.bias;
     switch (x_proj.parts.front().type) {
         case DType::kBF16:
-            return start<Rows, Rows>(gpu, a);
+            return start<Bf16, Bf16>(gpu, a);
         case DType::kF16:
             return start<F16Product<kConvProjRows>, F16Product<kConvProjRows>>(gpu, a);
         case DType::kQ8_0:
@@ -314,7 +326,7 @@ bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 
 // Asked with as much shared memory as a block may have: so the answer holds for every weight.
 int largest_cluster(const Gpu& gpu) {
-    const auto kernel = conv_proj_kernel<Rows, kConvProjRows>;
+    const auto kernel = conv_proj_kernel<Bf16, kConvProjRows>;
     if (!gpu.nine) return 0;  // compiled for older devices it is empty
     const size_t shared = gpu.max_shared - kStatic;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),

@@ -1,5 +1,6 @@
 // The first op of a step: rows of the embedding table, the tokens' places in the slots' histories, the angles of the
 // rotary tables; the step's runs are copied for the ops that follow, and advanced for the step after it.
+#include "kernels/cuda/early_run.cuh"
 #include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -84,13 +85,18 @@ __global__ void __launch_bounds__(kThreads)
     embed_kernel(const __grid_constant__ EmbedArgs a, DType type, const __grid_constant__ DeviceWeight w, float* x,
                  int64_t x_stride) {
     grid_dependents();
+    // The token to go on with comes beside the table, where that names the slot that it has named before.
+    const int early_slot = load_run(a.tables.next + blockIdx.y).slot;
     grid_wait();
-    const DeviceRun run = a.tables.next[blockIdx.y];
+    const DeviceRun run = load_run(a.tables.next + blockIdx.y);
+    const int32_t early_token = __ldcg(a.tables.sampled + early_slot);
     const int first = blockIdx.x * kRowsPerBlock;
     for (int r = first; r < min(first + kRowsPerBlock, run.n_rows); r++) {
         const int row = run.first_row + r;
         const int64_t position = run.position + r;
-        const int token = run.from_sample ? a.tables.sampled[run.slot] : a.tables.tokens[row];
+        int token = early_token;
+        if (!run.from_sample) token = a.tables.tokens[row];
+        if (run.from_sample && run.slot != early_slot) token = a.tables.sampled[run.slot];
         rope_row(a, position, row);
         table_row(type, w, token, x + row * x_stride);
         if (threadIdx.x == 0) a.tables.history[run.slot * kHistory + position % kHistory] = token;

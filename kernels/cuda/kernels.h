@@ -109,9 +109,9 @@ void conv_silu(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 inline constexpr int kMaxConvWidth = 16;
 
 // ---- conv_proj.cu
-// Stage conv_matmul of a decode step of at most kConvProjRows rows in one kernel: u in bf16, convolutions of
-// kConvProjWidth taps, x_proj of one part that is not F32. False, and nothing is launched, where the device has no
-// cluster whose shared memory holds x_proj; that does not depend on the step.
+// Stage conv_matmul of a decode step of at most kConvProjRows rows, or of as many runs as rows, in one kernel: u in
+// bf16, convolutions of kConvProjWidth taps, x_proj of one part that is not F32. False, and nothing is launched, where
+// the device has no cluster whose shared memory holds x_proj; that does not depend on the step.
 inline constexpr int kConvProjRows = 8, kConvProjWidth = 4;
 bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View u, const Conv& conv,
                const Weight& x_proj, PlaneState state, View dbc);

@@ -64,8 +64,8 @@ class Int8Activations {
         }
     }
     __device__ __forceinline__ void bring(const MatvecArgs& a, float* squares) {
-        if (a.prepared != nullptr) {
-            copy_prepared(a, static_cast<size_t>(squares_at(a)), base_, squares);
+        if (kRows > 1 && a.prepared != nullptr) {
+            copy_prepared(a, squares_at(a), base_, squares);
         } else if constexpr (kRows == 1) {
             a.norm != nullptr ? stage_one<Normed>(a, squares) : stage_one<Plain>(a, squares);
         } else {

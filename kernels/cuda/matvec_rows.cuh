@@ -31,8 +31,12 @@ class RowActivations {
     }
     __device__ __forceinline__ void bring(const MatvecArgs& a, float* squares) {
         if (!a.staged) return;
-        if (a.prepared != nullptr) {
-            copy_prepared(a, bytes(a.w.cols, a.n_rows), reinterpret_cast<unsigned char*>(staged_), squares);
+        if (kRows > 1 && a.prepared != nullptr) {
+            copy_prepared(a, static_cast<int>(bytes(a.w.cols, a.n_rows)), reinterpret_cast<unsigned char*>(staged_),
+                          squares);
+        } else if (kNine && kRows > 1 && a.norm == nullptr && !a.x_f16) {
+            bring_in_bulk(a.x, int64_t{a.x_stride} * 2, a.w.cols * 2, a.n_rows,
+                          reinterpret_cast<unsigned char*>(staged_), stride(a.w.cols) * 2, [] {});
         } else if (a.norm == nullptr) {
             stage(a, staged_);
         } else if constexpr (kRows == 1) {

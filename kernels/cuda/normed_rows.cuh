@@ -7,6 +7,7 @@
 // of all warps: so a row has the same bits whoever makes it, in any company.
 #pragma once
 #include "kernels/cuda/matvec_args.h"
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/quant_layout.h"
 #include "kernels/cuda/values.cuh"
 
@@ -70,22 +71,47 @@ __device__ __forceinline__ float squares_of_tiles(const float* tiles, int n_tile
     return sum;
 }
 
-// Of prepared rows: the activations (`bytes`) to shared memory, and the parts of the rows' sums of squares.
-__device__ __forceinline__ void copy_prepared(const MatvecArgs& a, size_t bytes, unsigned char* shared,
-                                              float* squares) {
-    const auto* from = reinterpret_cast<const uint4*>(a.prepared);
-    const int n = static_cast<int>(bytes / sizeof(uint4)), i_square = threadIdx.x;
-#pragma unroll 6
-    for (int i = threadIdx.x; i < n; i += blockDim.x) reinterpret_cast<uint4*>(shared)[i] = from[i];
-    if (a.norm == nullptr || i_square >= a.n_rows * kMaxWarps) return;
-    const auto* parts = reinterpret_cast<const float*>(from + n);
+// Rows of `bytes` (a multiple of 16, as strides and addresses) to shared memory, once a kernel, by the copy engine:
+// what threads load themselves waits behind the weights that they have sent for. `meanwhile` is done while they come.
+template <class F>
+__device__ __forceinline__ void bring_in_bulk(const void* from, int64_t stride, int bytes, int n_rows,
+                                              unsigned char* to, int to_stride, F&& meanwhile) {
+    __shared__ uint64_t arrived;
+    if (threadIdx.x < 32) {
+        if (threadIdx.x == 0) init_copies(&arrived), arrive_and_expect(&arrived, bytes * n_rows);
+        __syncwarp();
+        const int r = threadIdx.x;
+        if (r < n_rows) {
+            copy_bulk<false>(to + r * to_stride, static_cast<const unsigned char*>(from) + r * stride, bytes, &arrived);
+        }
+    }
+    meanwhile();
+    __syncthreads();  // the barrier is there
+    wait_for_copies(&arrived, 0);
+}
+
+// Of prepared rows: the parts of their sums of squares.
+__device__ __forceinline__ void copy_squares(const MatvecArgs& a, const float* parts, float* squares) {
+    const int i = threadIdx.x;
+    if (a.norm == nullptr || i >= a.n_rows * kMaxWarps) return;
     if (a.by_maker) {
         const int n_tiles = (a.w.cols + kTile - 1) / kTile;
-        parts += i_square / kMaxWarps * n_tiles;
-        squares[i_square] = squares_of_tiles(parts, n_tiles, i_square % kMaxWarps);
+        squares[i] = squares_of_tiles(parts + i / kMaxWarps * n_tiles, n_tiles, i % kMaxWarps);
     } else {
-        squares[i_square] = parts[i_square];
+        squares[i] = parts[i];
     }
+}
+// And all of it: the activations (`bytes`), to shared memory.
+__device__ __forceinline__ void copy_prepared(const MatvecArgs& a, int bytes, unsigned char* shared, float* squares) {
+    const auto* parts = reinterpret_cast<const float*>(a.prepared + bytes);
+    if constexpr (kNine) {
+        return bring_in_bulk(a.prepared, 0, bytes, 1, shared, 0, [&] { copy_squares(a, parts, squares); });
+    }
+    const auto* from = reinterpret_cast<const uint4*>(a.prepared);
+    const int n = bytes / static_cast<int>(sizeof(uint4));
+#pragma unroll 6
+    for (int i = threadIdx.x; i < n; i += blockDim.x) reinterpret_cast<uint4*>(shared)[i] = from[i];
+    copy_squares(a, parts, squares);
 }
 
 }  // namespace samba::cuda

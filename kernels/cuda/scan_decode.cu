@@ -15,7 +15,7 @@ namespace {
 constexpr int kThreads = 128;
 
 // dt before the softplus as a product has left it.
-template <int kLanes>
+template <int kLanes, int kKeptColumns>
 struct GivenDt {
     __device__ __forceinline__ GivenDt(const ScanArgs&, int, int) {}
     __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int channel) const {
@@ -23,10 +23,11 @@ struct GivenDt {
     }
 };
 
-// dt = W_dt dt_raw + bias: a lane takes groups of eight columns, every kLanes-th; those of the first 192 are kept.
-template <class W, int kLanes>
+// dt = W_dt dt_raw + bias: a lane takes groups of eight columns, every kLanes-th; those of the first
+// kKeptColumns are kept.
+template <class W, int kLanes, int kKeptColumns>
 struct ProjectedDt {
-    static constexpr int kKept = 24 / kLanes;
+    static constexpr int kKept = kKeptColumns / 8 / kLanes;
     uint4 kept[kKept];
     const W* w;
     float bias;
@@ -103,9 +104,9 @@ __global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_cons
 }
 
 // 16 states, four a lane. kEarly: the state is loaded before the wait (early_run.cuh); of many runs the blocks come one
-// after another, and would each look at the table twice.
+// after another, and would each look at the table twice: there more of them fit beside one another.
 template <class T, class Dt, bool kEarly>
-__global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_constant__ ScanArgs a) {
+__global__ void __launch_bounds__(kThreads, kEarly ? 1 : 6) scan16_decode_kernel(const __grid_constant__ ScanArgs a) {
     grid_dependents();
     constexpr int kLanes = 4;
     const int lane = threadIdx.x % kLanes, c = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
@@ -156,21 +157,21 @@ __global__ void __launch_bounds__(kThreads) scan16_decode_kernel(const __grid_co
     }
 }
 
-template <class T, template <int> class Dt>
+template <class T, template <int, int> class Dt>
 void launch_scan(const Gpu& gpu, const StepShape& step, const Scan& in, const ScanArgs& a) {
     const bool fours = in_fours(in, a);
     const int channels = kThreads / (fours ? 4 : 8);
     const dim3 grid((a.d_inner + channels - 1) / channels, step.n_runs);
-    const auto kernel = !fours             ? scan_decode_kernel<T, Dt<8>>
-                        : step.n_runs == 1 ? scan16_decode_kernel<T, Dt<4>, true>
-                                           : scan16_decode_kernel<T, Dt<4>, false>;
+    const auto kernel = !fours             ? scan_decode_kernel<T, Dt<8, 192>>
+                        : step.n_runs == 1 ? scan16_decode_kernel<T, Dt<4, 192>, true>
+                                           : scan16_decode_kernel<T, Dt<4, 128>, false>;
     launch(gpu, grid, dim3(kThreads), 0, kernel, a);
 }
 
-template <int kLanes>
-using Bf16Dt = ProjectedDt<bfloat, kLanes>;
-template <int kLanes>
-using F16Dt = ProjectedDt<half, kLanes>;
+template <int kLanes, int kKeptColumns>
+using Bf16Dt = ProjectedDt<bfloat, kLanes, kKeptColumns>;
+template <int kLanes, int kKeptColumns>
+using F16Dt = ProjectedDt<half, kLanes, kKeptColumns>;
 
 }  // namespace
 

@@ -116,7 +116,9 @@ void CudaBackend::logits(const Step& s, View x, const Norm& norm, const Weight& 
 void CudaBackend::conv_matmul(const Step& s, View u, const Conv& conv, const Weight& x_proj, PlaneState state,
                               View dbc) {
     bind(s);
-    const bool few = step_.decode && step_.n_rows <= kConvProjRows;
+    // More rows than a cluster takes go to several of them, where none continues another's run.
+    const bool single = step_.n_rows == step_.n_runs && step_.n_rows <= kMatvecRows;
+    const bool few = step_.decode && (step_.n_rows <= kConvProjRows || single);
     const bool form = u.type == DType::kBF16 && u.cols % 8 == 0 && conv.width() == kConvProjWidth &&
                       x_proj.parts.size() == 1 && x_proj.parts.front().type != DType::kF32;
     if (few && form && conv_proj(gpu_, step_, tables_, u, conv, x_proj, state, dbc)) return;
@@ -140,8 +142,7 @@ void CudaBackend::dt_scan(const Step& s, const Scan& in, const ScanWeights& w, P
     const bool sixteen = type == DType::kBF16 || type == DType::kF16;
     const bool aligned = in.dbc.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.dbc.data) % 16 == 0;
     // Each row would read W_dt again: of many rows the product is better made first.
-    constexpr int kFewRows = 8;
-    const bool few = step_.n_rows <= kFewRows;
+    const bool few = step_.n_rows <= kMatvecRows;
     if (!step_.decode || !few || !gated || !sixteen || !aligned || w.dt_proj.parts.size() != 1 ||
         in.u.type != DType::kBF16 || in.dt_rank % 8 != 0) {
         return Backend::dt_scan(s, in, w, state, y);
