@@ -150,7 +150,7 @@ class Backend {
     virtual void attention(const Step& s, const Qkv& in, const Ring& ring, View y) = 0;
     // [g u] = W rmsnorm(x), gate_up rows: d_ff of gate, then d_ff of up; h = silu(g) * u (n_rows, d_ff)
     virtual void norm_gate_up(const Step& s, View x, const Norm& norm, const Weight& gate_up, View h);
-    // x += W y (+ bias). next: what x is normalised with afterwards, which a backend may begin at once.
+    // x += W y (+ bias). next: what x is normalised with afterwards, which a backend may begin at once; or empty.
     virtual void matmul_add(const Step& s, View y, const Weight& w, View x, const Norm& next) = 0;
     // logits[i] = W rmsnorm(x[wanted[first + i]]), f32, for i < logits.rows
     virtual void logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits);

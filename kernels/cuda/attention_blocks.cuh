@@ -20,7 +20,7 @@ struct Cut {
 // Rows of a block on tensor cores: fewer where heads are so wide that shared memory would not hold them.
 constexpr int tensor_keys(int head_dim) { return head_dim > 128 ? 64 : 128; }
 
-// The ring comes last: all 64 bytes that hold what is wanted late then come early, with a part of it.
+// The ring is asked for first, and stands in the same 64 bytes as what is wanted last, which come with it.
 struct Args {
     const DeviceRun* runs;  // of the launch's first run on
     const void *q, *k, *v;

@@ -42,7 +42,7 @@ struct Args {
     int64_t y_stride;
     DType y_type;
     const float* bias;  // or null
-    // What is asked for first stands last: so come, in time, the 64 bytes that hold what is wanted late.
+    // Asked for first, and in the same 64 bytes as what is wanted last, which come with it.
     const float *taps, *conv_bias;  // conv_bias: or null
 };
 

@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads)
     embed_kernel(const __grid_constant__ EmbedArgs a, DType type, const __grid_constant__ DeviceWeight w, float* x,
                  int64_t x_stride) {
     grid_dependents();
-    // The token to go on with comes beside the table, where that names the slot that it has named before.
+    // The token to go on with comes beside the table, and is right if that still names the slot that was read early.
     const int early_slot = load_run(a.tables.next + blockIdx.y).slot;
     grid_wait();
     const DeviceRun run = load_run(a.tables.next + blockIdx.y);

@@ -56,8 +56,8 @@ struct FewRows {
     const float *cos = nullptr, *sin = nullptr;  // (rows, rope_half)
     int64_t rope_stride = 0;
     unsigned char* workspace = nullptr;  // prepared_bytes(columns) of device memory
-    // Rows that are normalised for the product after this one (normed_rows.cuh): what this one leaves there, times the
-    // norm's weight, or null; and what the one before it has left, or null. By products with 16-bit weights.
+    // normed_rows.cuh, of products with 16-bit weights: where y's rows go times next_norm, prepared for the product
+    // after this one, or null; and where the product before this one has left those of x, or null.
     unsigned char* next = nullptr;
     const float* next_norm = nullptr;
     const unsigned char* handed_on = nullptr;
@@ -69,8 +69,6 @@ struct FewRows {
 inline size_t prepared_bytes(int64_t cols) {
     return static_cast<size_t>(kMatvecRows * ((cols + 511) / 256 * 256) * 2 + kMatvecRows * (cols / 16 + 1) * 4 + 4096);
 }
-// Whether so many values are better prepared once than by all blocks of a product, which would take longer over it.
-inline bool are_prepared(int64_t rows, int64_t cols) { return rows * cols > 12288; }
 // Whether activations come to shared memory as bf16 (products with 16-bit weights), where the sums of all warps and the
 // rings of weights need their part of it; then they may be f16 too. With a norm they must.
 inline bool stages_activations(const Gpu& gpu, int64_t cols, int64_t rows) {
@@ -109,9 +107,10 @@ void conv_silu(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 inline constexpr int kMaxConvWidth = 16;
 
 // ---- conv_proj.cu
-// Stage conv_matmul of a decode step of at most kConvProjRows rows, or of as many runs as rows, in one kernel: u in
-// bf16, convolutions of kConvProjWidth taps, x_proj of one part that is not F32. False, and nothing is launched, where
-// the device has no cluster whose shared memory holds x_proj; that does not depend on the step.
+// Stage conv_matmul of a decode step of at most kMatvecRows rows in one kernel, a cluster for kConvProjRows of them; a
+// run lies within one cluster's. u in bf16, convolutions of kConvProjWidth taps, x_proj of one part that is not F32.
+// False, and nothing is launched, where the device has no cluster whose shared memory holds x_proj; that does not
+// depend on the step.
 inline constexpr int kConvProjRows = 8, kConvProjWidth = 4;
 bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View u, const Conv& conv,
                const Weight& x_proj, PlaneState state, View dbc);

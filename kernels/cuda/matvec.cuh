@@ -46,10 +46,10 @@ class MatvecSums {
   public:
     static constexpr int kOfWarp = 128 * ((kRows + 7) / 8);
 
-    // one_scale: of a single row.
-    __device__ __forceinline__ MatvecSums(const MatvecArgs& args, const float* sums, const float* squares,
+    // scales: of the rows; of a single one it is one_scale.
+    __device__ __forceinline__ MatvecSums(const MatvecArgs& args, const float* sums, const float* scales,
                                           float one_scale)
-        : a_(args), sums_(sums), squares_(squares), one_scale_(one_scale) {}
+        : a_(args), sums_(sums), scales_(scales), one_scale_(one_scale) {}
     // Where the sums lie.
     static __device__ __forceinline__ int at(const MatvecArgs& a, int slot, int row, int r) {
         return (slot << a.split_bits) * kOfWarp + r / 8 * 128 + ((row & 7) * 4 + r % 8 / 2) * 4 + (row >> 3) * 2 +
@@ -61,7 +61,7 @@ class MatvecSums {
         float v = 0;
         add_parts<0, 4>(from, v);
         if (a_.split > 4) add_parts<4, kMaxWarps>(from, v);
-        if (a_.norm != nullptr) v *= kRows == 1 ? one_scale_ : row_scale(a_, squares_, r);
+        if (a_.norm != nullptr) v *= kRows == 1 ? one_scale_ : scales_[r];
         return a_.bias != nullptr ? v + a_.bias[n] : v;
     }
 
@@ -76,7 +76,7 @@ class MatvecSums {
         for (const float part : parts) v += part;
     }
     const MatvecArgs& a_;
-    const float *sums_, *squares_;
+    const float *sums_, *scales_;
     float one_scale_;
 };
 
@@ -216,9 +216,9 @@ struct BulkRing {
           to_fetch(a) {
         keep(full);
         if ((threadIdx.x & 31) == 0) {
+            // A tile's in one copy, for which their first place waits.
 #pragma unroll 1
             for (int i = 0; i < a.depth; i++) init_copies(full + i);
-                // A tile's in one copy, for which their first place waits.
 #pragma unroll 1
             for (int i = 0, n; i < a.depth && to_fetch.valid(a); i += n) {
                 n = min(a.depth - i, to_fetch.end - to_fetch.group);
@@ -269,6 +269,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     constexpr int kEights = (P::kRows + 7) / 8;
     __shared__ float sums[2][kMaxWarps * Sums::kOfWarp];
     __shared__ __align__(16) float squares[8 * kEights * kMaxWarps];
+    __shared__ float scales[8 * kEights];
     __shared__ uint64_t full[kMaxWarps * kMaxDepth];
     grid_dependents();
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, slots_mask = (1 << a.slots_bits) - 1;
@@ -292,6 +293,9 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     pair.load(a);
     x.bring(a, squares);
     const float one_scale = P::kRows == 1 && a.norm != nullptr ? row_scale(a, squares, 0) : 0.0f;
+    if (P::kRows > 1 && a.norm != nullptr && static_cast<int>(threadIdx.x) < a.n_rows) {
+        scales[threadIdx.x] = row_scale(a, squares, threadIdx.x);  // read behind the sums' barrier
+    }
     int parity = 0;
 #pragma unroll 1
     for (; !at.ended(a); at.next_block(a), parity ^= 1, n += (gridDim.x << a.slots_bits) * kTile) {
@@ -308,7 +312,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
                 make_float4(sum[e][0], sum[e][1], sum[e][2], sum[e][3]);
         }
         __syncthreads();
-        const Sums value(a, sums[parity], squares, one_scale);
+        const Sums value(a, sums[parity], scales, one_scale);
         if constexpr (kPairing != FewRows::kNone) {
             if (at.block == blockIdx.x) pair.write(a, value);
             const int n_outputs = (kTile * a.n_rows) << (a.slots_bits - 1);
@@ -407,10 +411,13 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     const int turns = (a.n_blocks + gpu.n_multiprocessors - 1) / gpu.n_multiprocessors;
     const int most = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));
     a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations) / ring_row), 1, most);
+    // Of many values a kernel of its own makes what is to come to shared memory, once, where the product before has
+    // not: all blocks would take longer over it.
+    constexpr int kFewValues = 12288;
     a.next = p.next, a.next_norm = p.next_norm;
     if (p.handed_on != nullptr) {
         a.prepared = p.handed_on, a.by_maker = true;
-    } else if ((P::kPrepares || p.norm != nullptr) && P::kRows > 1 && are_prepared(a.n_rows, w.cols)) {
+    } else if ((P::kPrepares || p.norm != nullptr) && P::kRows > 1 && a.n_rows * w.cols > kFewValues) {
         launch(gpu, dim3(a.n_rows), dim3(n_warps * 32), 0, P::kPrepare, a, p.workspace);
         a.prepared = p.workspace;
     }

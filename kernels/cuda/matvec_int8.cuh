@@ -1,6 +1,7 @@
 // The products of matvec.cuh with quantised weights: integers times integers. The activations become 8-bit integers
-// with one scale per 32 of them (as on the CPU; docs/adr/0008), in the order of bytes in which a format unpacks its
-// weights, so that unpacking is a shift and a mask and a block of 32 columns one instruction of the tensor cores.
+// with one scale per 32 of them (as on the CPU, but rounded in one step with the scaling; docs/adr/0008), in the order
+// of bytes in which a format unpacks its weights, so that unpacking is a shift and a mask and a block of 32 columns one
+// instruction of the tensor cores.
 //
 // A block's integer sum, times its scale where that is an integer too (K types), is below 2^24: exact as a float.
 // Formats with an offset (value = q - offset) start their sums that much lower instead of subtracting. Minima (Q4_K,

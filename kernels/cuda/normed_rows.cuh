@@ -1,10 +1,10 @@
 // Rows of activations that are normalised on their way into a product: x times the norm's weight as bf16, and the parts
 // of each row's sum of squares; the product's sums are multiplied with 1 / rms at its end.
 //
-// Who makes them: each block of the product for itself; of many values a kernel of its own, or, where that is a product
-// too, the one that makes x (`next` of its arguments), beside x. The sum of squares is always made in the same order,
-// of four neighbours in one chain, of 16 columns (a tile of the maker's), of 128 (a warp's), of all columns of a warp,
-// of all warps: so a row has the same bits whoever makes it, in any company.
+// Who makes them: the product that makes x, beside x (hand_on; 2 to 16 rows); where none has, each block of the product
+// for itself, or of many values a kernel of its own. The sum of squares is always made in the same order, of four
+// neighbours in one chain, of 16 columns (a tile of the maker's), of 128 (a warp's), of all columns of a warp, of all
+// warps: so a row has the same bits whoever makes it, in any company.
 #pragma once
 #include "kernels/cuda/matvec_args.h"
 #include "kernels/cuda/ptx.cuh"
@@ -53,7 +53,7 @@ __device__ __forceinline__ void hand_on(const MatvecArgs& a, int r, int n, float
     float square = square_of_four(four);  // right in every fourth lane
     square += __shfl_xor_sync(tile, square, 4);
     square += __shfl_xor_sync(tile, square, 8);
-    if (n % kTile == 0) {
+    if (n % kTile == 0 && n < cols) {  // slots beyond the last tile have none
         reinterpret_cast<float*>(rows + a.n_rows * stride)[r * ((cols + kTile - 1) / kTile) + n / kTile] = square;
     }
 }

@@ -35,7 +35,7 @@ __device__ __forceinline__ ScanTile<T>& tile_of(int which) {
 // So that both who write and who read y meet all banks.
 __device__ __forceinline__ int place_of(int channel) { return channel ^ (channel >> 3 & 3); }
 
-// From a row of a tile to that of the next one.
+// From a row of a tile to that of the next one; strides fit 32 bits, and that is one instruction.
 template <class T>
 __device__ __forceinline__ void advance(T*& p, int64_t stride) {
     p += static_cast<int64_t>(static_cast<int>(stride)) * kTileTokens;
@@ -227,7 +227,8 @@ __device__ __forceinline__ void scan_tiles(const ScanArgs& a, const DeviceRun& r
     __syncthreads();
 }
 
-// The other part: while tile t is scanned, tile t + 1 is prepared, tile t - 1 finished, tile t + 2 on its way.
+// The other part: while tile t is scanned, tile t + 1 is prepared, tile t - 1 finished, tiles t + 2 and t + 3 on their
+// way.
 template <class T>
 __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const DeviceRun& run, int n_channels) {
     const int n_threads = n_channels * kPreparers, thread = threadIdx.x - n_channels * kLanes;
@@ -240,14 +241,15 @@ __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const DeviceRun
         D[i] = real ? a.D[channel + i] : 0.0f;
         bias[i] = real && a.dt_bias != nullptr ? a.dt_bias[channel + i] : 0.0f;
     }
-    RawTile<T> raw;
+    struct {
+        RawTile<T> raw;  // of a tile to prepare
+        T u[4], z[4];    // of a tile to finish
+    } even, odd;
     RawRows<T> rows(a, run, token, channel, thread, n_threads);
-    T u[2][4], z[2][4];  // of the tile that is scanned, and of the one before it
-    rows.load(a, run.n_rows, raw);
     T* y_to = static_cast<T*>(a.y) + (run.first_row + token) * a.y_stride + channel;
-    int which = 0;
-    for (int row = 0; row < run.n_rows + 2 * kTileTokens; row += kTileTokens, which ^= 1) {
-        ScanTile<T>& tile = tile_of<T>(which);
+    rows.load(a, run.n_rows, even.raw);
+    rows.load(a, run.n_rows - kTileTokens, odd.raw);
+    const auto turn = [&](auto& own, ScanTile<T>& tile, int row) {
         if (row >= 2 * kTileTokens) {
             if (row - 2 * kTileTokens + token < run.n_rows && channel < a.d_inner) {
                 float y[4];
@@ -256,25 +258,27 @@ __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const DeviceRun
                     float lanes[kLanes];
                     load_four(tile.y[token][place_of(local + i)], lanes);
                     const float sum = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
-                    y[i] = fmaf(D[i], to_float(u[1][i]), sum) * silu(to_float(z[1][i]));
+                    y[i] = fmaf(D[i], to_float(own.u[i]), sum) * silu(to_float(own.z[i]));
                 }
                 store_some(y_to, a.d_inner - channel, a.vectors, y);
             }
             advance(y_to, a.y_stride);
         }
-#pragma unroll
-        for (int i = 0; i < 4; i++) u[1][i] = u[0][i], z[1][i] = z[0][i];
         if (row < run.n_rows) {
-            raw.store(tile, token, local, bias, thread, n_threads);
+            own.raw.store(tile, token, local, bias, thread, n_threads);
 #pragma unroll
-            for (int i = 0; i < 4; i++) u[0][i] = raw.u[i], z[0][i] = raw.z[i];
-            rows.load(a, run.n_rows - row - kTileTokens, raw);
+            for (int i = 0; i < 4; i++) own.u[i] = own.raw.u[i], own.z[i] = own.raw.z[i];
+            rows.load(a, run.n_rows - row - 2 * kTileTokens, own.raw);
         }
         if (row < run.n_rows + kTileTokens) __syncthreads();
+    };
+    for (int row = 0; row < run.n_rows + 2 * kTileTokens; row += 2 * kTileTokens) {
+        turn(even, tile_of<T>(0), row);
+        turn(odd, tile_of<T>(1), row + kTileTokens);
     }
 }
 
-// So few registers that the largest block fits.
+// So few registers that two blocks of 24 channels fit beside each other.
 template <class T>
 __global__ void __maxnreg__(112) scan16_kernel(const __grid_constant__ ScanArgs a, int n_channels) {
     grid_dependents();

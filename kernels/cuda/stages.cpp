@@ -18,6 +18,13 @@ int normed_rows(const Gpu& gpu, int64_t cols) {
     return cols <= 3328 ? 8 : 0;
 }
 
+// Whether conv_proj's clusters, of eight rows each, can take the step: no run goes on in another's rows.
+bool in_clusters(const Step& s) {
+    return s.n_rows() <= kMatvecRows && std::all_of(s.runs.begin(), s.runs.end(), [](const Run& r) {
+               return r.first_row / kConvProjRows == (r.first_row + r.n_rows - 1) / kConvProjRows;
+           });
+}
+
 bool is_ring_type(DType ring, DType values) { return values == (ring == DType::kQ8_0 ? DType::kF16 : ring); }
 
 }  // namespace
@@ -30,25 +37,24 @@ bool CudaBackend::folds_norm(const Step& s, View x, int64_t n_rows, const Weight
     return std::none_of(w.parts.begin(), w.parts.end(), [](const Weight::Part& p) { return p.type == DType::kF32; });
 }
 
-// Whether a product that adds to x prepares it for the next norm: where the product after that would let a kernel do
-// so.
+// Whether a product that adds to x prepares it for the next norm: several rows, for 16-bit weights (as its own are:
+// those of the next product are not known here).
 bool CudaBackend::hands_on(const Step& s, const Weight& w, View x) const {
     const DType type = w.parts.front().type;
-    const bool sixteen = type == DType::kBF16 || type == DType::kF16;  // as the next product's are, for all we know
-    return sixteen && w.parts.size() == 1 && x.rows > 1 && x.rows <= kMatvecRows && are_prepared(x.rows, x.cols) &&
-           folds_norm(s, x, x.rows, w);
+    const bool sixteen = type == DType::kBF16 || type == DType::kF16;
+    return sixteen && w.parts.size() == 1 && x.rows > 1 && x.rows <= kMatvecRows && folds_norm(s, x, x.rows, w);
 }
 
 void CudaBackend::matmul_add(const Step& s, View y, const Weight& w, View x, const Norm& next) {
     FewRows p;
     p.add = true;
     handed_on_ = {};
-    if (hands_on(s, w, x)) {
+    if (!next.weight.empty() && hands_on(s, w, x)) {
         p.next = reinterpret_cast<unsigned char*>(work(kHandedOn, prepared_bytes(x.cols)));
         p.next_norm = next.weight.f32();
-        handed_on_ = {x.data, x.rows, p.next_norm};
     }
     product(s, y, w, x, p);
+    if (p.next != nullptr) handed_on_ = {x.data, x.rows, p.next_norm};
 }
 
 // y = W rmsnorm(x), part by part; `p` says what else is folded in.
@@ -116,9 +122,7 @@ void CudaBackend::logits(const Step& s, View x, const Norm& norm, const Weight& 
 void CudaBackend::conv_matmul(const Step& s, View u, const Conv& conv, const Weight& x_proj, PlaneState state,
                               View dbc) {
     bind(s);
-    // More rows than a cluster takes go to several of them, where none continues another's run.
-    const bool single = step_.n_rows == step_.n_runs && step_.n_rows <= kMatvecRows;
-    const bool few = step_.decode && (step_.n_rows <= kConvProjRows || single);
+    const bool few = step_.decode && in_clusters(s);
     const bool form = u.type == DType::kBF16 && u.cols % 8 == 0 && conv.width() == kConvProjWidth &&
                       x_proj.parts.size() == 1 && x_proj.parts.front().type != DType::kF32;
     if (few && form && conv_proj(gpu_, step_, tables_, u, conv, x_proj, state, dbc)) return;

@@ -296,8 +296,8 @@ TEST_CASE("running ahead changes no text, and its steps can be taken back", "[mo
 }
 
 TEST_CASE("sequences of one batch have the text of each alone", "[model]") {
-    const int n = 12;  // more rows than one product takes
-    const ModelFile file = random_model(small_config(), DType::kF32, 8, nullptr);
+    const int n = 12;  // more rows than one product of F32, or one cluster of conv_proj, takes
+    const ModelFile file = random_model(small_config(), GENERATE(DType::kF32, DType::kBF16), 8, nullptr);
     Machine m = on_cuda(file, 2 * n);
     std::vector<std::vector<int32_t>> alone(n), together(n);
     std::vector<int64_t> start;

@@ -45,8 +45,12 @@ class Rig {
   public:
     explicit Rig(bool f32 = false, bool graphs = true)
         : backend_(make_cuda_backend({.device = 0, .f32_activations = f32, .graphs = graphs})) {
-        backend_->prepare(
-            {.max_rows = 512, .n_slots = 8, .d_model = 512, .vocab_size = 100, .max_cols = 4096, .max_ring_rows = 512});
+        backend_->prepare({.max_rows = 512,
+                           .n_slots = 16,
+                           .d_model = 512,
+                           .vocab_size = 100,
+                           .max_cols = 4096,
+                           .max_ring_rows = 512});
     }
     explicit Rig(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
 

@@ -129,7 +129,7 @@ TEST_CASE("logits of some rows with the norm folded in", "[op]") {
 
 namespace {
 
-// conv_matmul on copies of the same inputs: 8 slots whose planes hold random states.
+// conv_matmul on copies of the same inputs: 16 slots whose planes hold random states.
 struct ConvMatmul {
     struct Out {
         Matrix u, planes, dbc;
@@ -143,8 +143,8 @@ struct ConvMatmul {
 
     ConvMatmul(Rig& r, DType type, int64_t channels, int64_t rows, int planes_of_slot, bool bias)
         : rig(r), d_inner(channels), dbc_rows(rows), n_planes(planes_of_slot) {
-        u = random_matrix(8, 2 * d_inner, 91);  // and z beside it
-        planes = random_matrix(8 * n_planes, 3 * d_inner, 92);
+        u = random_matrix(16, 2 * d_inner, 91);  // and z beside it
+        planes = random_matrix(16 * n_planes, 3 * d_inner, 92);
         std::fill_n(planes.row(7 * n_planes), n_planes * 3 * d_inner, 0.0f);  // a fresh slot
         Matrix taps = random_matrix(d_inner, 4, 93, 0.5f), values = random_matrix(dbc_rows, d_inner, 94);
         conv.taps = rig.weight(taps, DType::kF32, bias ? random_matrix(1, d_inner, 95).values : std::vector<float>());
@@ -153,7 +153,7 @@ struct ConvMatmul {
     // The runs' rows in steps of so many runs.
     Out run(bool fused, const std::vector<Run>& runs, const std::vector<int>& steps) const {
         const View all = rig.put(u, DType::kBF16), state = rig.put(planes, DType::kF32);
-        const View dbc = rig.matrix(8, dbc_rows, DType::kBF16);
+        const View dbc = rig.matrix(16, dbc_rows, DType::kBF16);
         const PlaneState plane_state{state.f32(), n_planes * 3 * d_inner, 3 * d_inner, n_planes};
         auto next = runs.begin();
         int64_t first = 0;
@@ -164,14 +164,16 @@ struct ConvMatmul {
                   : rig->Backend::conv_matmul(s, in, conv, x_proj, plane_state, out);
             next += n, first += s.n_rows();
         }
-        return {rig.get(all), rig.get(state), rig.get(dbc)};
+        return {rig.get(all), rig.get(state), rig.get(dbc.slice(0, first))};
     }
 };
 
 // Slots and positions; a fresh state, states in every plane.
 std::vector<Run> single_rows() {
-    return {{7, 0, 0, 1, false}, {6, 1, 0, 1, false},    {5, 5, 0, 1, false},     {4, 7, 0, 1, false},
-            {3, 8, 0, 1, false}, {2, 1000, 0, 1, false}, {1, 12345, 0, 1, false}, {0, 3, 0, 1, false}};
+    const int64_t positions[] = {0, 1, 5, 7, 8, 1000, 12345, 3};
+    std::vector<Run> runs;
+    for (int i = 0; i < 16; ++i) runs.push_back({i < 8 ? 7 - i : i, positions[i % 8] + i / 8, 0, 1, false});
+    return runs;
 }
 
 }  // namespace
@@ -183,11 +185,11 @@ TEST_CASE("the convolution in the product that reads it", "[op]") {
     INFO(info(type).name << ", d_inner " << d_inner << ", rows of dbc " << dbc_rows);
     Rig rig;
     const ConvMatmul c(rig, type, d_inner, dbc_rows, 8, d_inner != 768);
-    const ConvMatmul::Out fused = c.run(true, single_rows(), {8}), plain = c.run(false, single_rows(), {8});
+    const ConvMatmul::Out fused = c.run(true, single_rows(), {16}), plain = c.run(false, single_rows(), {16});
     CHECK(fused.u == plain.u);
     CHECK(fused.planes == plain.planes);
     CHECK(nmse(fused.dbc.values, doubles(plain.dbc)) < kClose);
-    for (const std::vector<int>& steps : {std::vector<int>{1, 3, 4}, {7, 1}, {2, 6}}) {
+    for (const std::vector<int>& steps : {std::vector<int>{1, 3, 4, 8}, {7, 9}, {2, 10, 4}}) {
         const ConvMatmul::Out few = c.run(true, single_rows(), steps);
         CHECK(few.u == fused.u);
         CHECK(few.planes == fused.planes);
@@ -201,12 +203,13 @@ TEST_CASE("the convolution in the product that reads it, runs of several rows", 
     INFO(info(type).name << ", " << n_planes << " planes");
     Rig rig;
     const ConvMatmul c(rig, type, 1024, 96, n_planes, true);
-    const std::vector<Run> runs = {{2, 5, 0, 3, false}, {7, 0, 0, 1, false}, {5, 1000, 0, 4, false}};
+    const std::vector<Run> runs = {
+        {2, 5, 0, 3, false}, {7, 0, 0, 1, false}, {5, 1000, 0, 4, false}, {1, 8, 0, 3, false}};
     std::vector<Run> rows;
     for (const Run& r : runs) {
         for (int t = 0; t < r.n_rows; ++t) rows.push_back({r.slot, r.position + t, 0, 1, false});
     }
-    const ConvMatmul::Out fused = c.run(true, runs, {3}), plain = c.run(false, runs, {3}),
+    const ConvMatmul::Out fused = c.run(true, runs, {4}), plain = c.run(false, runs, {4}),
                           alone = c.run(true, rows, std::vector<int>(rows.size(), 1));
     CHECK(fused.u == plain.u);
     CHECK(fused.planes == plain.planes);
@@ -254,10 +257,45 @@ TEST_CASE("dt computed by the scan that reads it", "[op]") {
     CHECK(nmse(states[1].values, doubles(states[0])) < kF32);
 }
 
+TEST_CASE("dt computed by the scan that reads it: sequences together have the bits of each alone", "[op]") {
+    const DType type = GENERATE(DType::kBF16, DType::kF16);
+    const int dt_rank = GENERATE(96, 160), n = GENERATE(12, 16);
+    const int64_t d_inner = 75, d_state = 16, cols = dt_rank + 2 * d_state;
+    Rig rig;
+    ScanWeights w;
+    Matrix dt_proj = random_matrix(d_inner, dt_rank, 81, 0.1f), A = random_matrix(d_inner, d_state, 82);
+    for (float& a : A.values) a = -std::exp(a);
+    w.dt_proj = rig.weight(dt_proj, type, random_matrix(1, d_inner, 83).values);
+    w.A = rig.vector(A);
+    w.D = rig.vector(random_matrix(1, d_inner, 84));
+    const View uz = rig.put(random_matrix(n, 2 * d_inner, 85), DType::kBF16),
+               dbc = rig.put(random_matrix(n, cols, 86), DType::kBF16);
+    const Matrix planes = random_matrix(n * 8, d_inner * d_state, 87);
+    Matrix y[2], states[2];
+    for (const int together : {0, 1}) {
+        const View all = rig.put(planes, DType::kF32), out = rig.matrix(n, d_inner, DType::kBF16);
+        const PlaneState state{all.f32(), 8 * d_inner * d_state, d_inner * d_state, 8};
+        for (int first = 0; first < n; first += together ? n : 1) {
+            const int rows = together ? n : 1;
+            std::vector<Run> runs;
+            for (int i = first; i < first + rows; ++i) runs.push_back({i, 100 + 7 * i, 0, 1, false});
+            const View own = uz.slice(first, rows);
+            rig->dt_scan(step_of(kDecode, runs),
+                         {own.columns(0, d_inner), own.columns(d_inner, d_inner), dbc.slice(first, rows), dt_rank,
+                          static_cast<int>(d_state)},
+                         w, state, out.slice(first, rows));
+        }
+        y[together] = rig.get(out);
+        states[together] = rig.get(all);
+    }
+    CHECK(y[1] == y[0]);
+    CHECK(states[1] == states[0]);
+}
+
 TEST_CASE("rows that a product prepares for the next one's norm have the bits of each row alone", "[op]") {
     const DType type = GENERATE(DType::kBF16, DType::kF16);
-    const int64_t d = GENERATE(1024, 1544, 2560);
-    const int n = GENERATE(16, 13);
+    const int64_t d = GENERATE(64, 1024, 1544, 2560);
+    const int n = GENERATE(16, 13, 2);
     Rig rig;
     Matrix out_proj = random_matrix(d, 256, 71, 0.1f), in_proj = random_matrix(48, d, 72);
     const Weight out = rig.weight(out_proj, type), in = rig.weight(in_proj, type);
