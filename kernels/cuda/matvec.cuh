@@ -216,10 +216,9 @@ struct BulkRing {
           to_fetch(a) {
         keep(full);
         if ((threadIdx.x & 31) == 0) {
-            // A tile's in one copy, for which their first place waits.
 #pragma unroll 1
             for (int i = 0; i < a.depth; i++) init_copies(full + i);
-#pragma unroll 1
+#pragma unroll 1  // a tile's in one copy, for which their first place waits
             for (int i = 0, n; i < a.depth && to_fetch.valid(a); i += n) {
                 n = min(a.depth - i, to_fetch.end - to_fetch.group);
 #pragma unroll 1
