@@ -18,6 +18,7 @@ struct Args {  // 48 bytes: what comes with the kernel's first look at them
     DType y_type;
     bool round_f16, round_bf16;  // of results kept in f32
 };
+static_assert(sizeof(Args) == 48);
 
 // The weights of the splits, by one warp.
 __device__ __forceinline__ void weigh_splits(const float2* stats, int n_splits, float* weights) {

@@ -1,5 +1,7 @@
 // The arguments of the products of a few rows.
 #pragma once
+#include <cstddef>
+
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/weight.h"
 
@@ -7,17 +9,17 @@ namespace samba::cuda {
 
 inline constexpr int kMaxWarps = 16;  // of a block
 
-// In the order of their use: a kernel waits for its arguments, 64 bytes at a time.
+// In the order of their use: a kernel waits for its arguments, 64 bytes at a time, of which the first 16 are not
+// theirs.
 struct MatvecArgs {
     DeviceWeight w;
     int n_groups, n_blocks;             // n_blocks: of tiles; the grid's blocks take them in turn
     int split, split_bits, slots_bits;  // split warps a tile, warps of a block / split tiles a block
     int depth, place_bytes;             // of a warp's ring: places, each for a group
     int n_rows;
-    const void* x;  // bf16 or f16, or f32 with a norm
-    const unsigned char*
-        prepared;       // what is to come to shared memory and the squares, where a kernel has made it; or null
-    const float* norm;  // or null
+    const void* x;                  // bf16 or f16, or f32 with a norm
+    const unsigned char* prepared;  // what is to come to shared memory, and the squares, already made; or null
+    const float* norm;              // or null
     void* y;
     const float* bias;  // or null
     int x_stride, y_stride;
@@ -35,5 +37,6 @@ struct MatvecArgs {
     const float* next_norm;
     FewRowList rows;  // where `gather`
 };
+static_assert(offsetof(MatvecArgs, x) == 48 && offsetof(MatvecArgs, n_pairs) == 48 + 64, "what all products use");
 
 }  // namespace samba::cuda

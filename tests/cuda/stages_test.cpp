@@ -168,6 +168,16 @@ struct ConvMatmul {
     }
 };
 
+ScanWeights scan_weights(Rig& rig, DType type, int64_t d_inner, int64_t dt_rank, int64_t d_state) {
+    ScanWeights w;
+    Matrix dt_proj = random_matrix(d_inner, dt_rank, 81, 0.1f), A = random_matrix(d_inner, d_state, 82);
+    for (float& a : A.values) a = -std::exp(a);
+    w.dt_proj = rig.weight(dt_proj, type, random_matrix(1, d_inner, 83).values);
+    w.A = rig.vector(A);
+    w.D = rig.vector(random_matrix(1, d_inner, 84));
+    return w;
+}
+
 // Slots and positions; a fresh state, states in every plane.
 std::vector<Run> single_rows() {
     const int64_t positions[] = {0, 1, 5, 7, 8, 1000, 12345, 3};
@@ -226,12 +236,7 @@ TEST_CASE("dt computed by the scan that reads it", "[op]") {
     if (dt_rank % info(type).block_values != 0) return;
     INFO(info(type).name << ", dt_rank " << dt_rank << ", d_state " << d_state);
     Rig rig;
-    ScanWeights w;
-    Matrix dt_proj = random_matrix(d_inner, dt_rank, 81, 0.1f), A = random_matrix(d_inner, d_state, 82);
-    for (float& a : A.values) a = -std::exp(a);
-    w.dt_proj = rig.weight(dt_proj, type, random_matrix(1, d_inner, 83).values);
-    w.A = rig.vector(A);
-    w.D = rig.vector(random_matrix(1, d_inner, 84));
+    const ScanWeights w = scan_weights(rig, type, d_inner, dt_rank, d_state);
     const int64_t cols = (dt_rank + 2 * d_state + 7) / 8 * 8;
     View uz = rig.put(random_matrix(rows, 2 * d_inner, 85), DType::kBF16),
          dbc = rig.put(random_matrix(rows, cols, 86), DType::kBF16);
@@ -262,12 +267,7 @@ TEST_CASE("dt computed by the scan that reads it: sequences together have the bi
     const int dt_rank = GENERATE(96, 160), n = GENERATE(12, 16);
     const int64_t d_inner = 75, d_state = 16, cols = dt_rank + 2 * d_state;
     Rig rig;
-    ScanWeights w;
-    Matrix dt_proj = random_matrix(d_inner, dt_rank, 81, 0.1f), A = random_matrix(d_inner, d_state, 82);
-    for (float& a : A.values) a = -std::exp(a);
-    w.dt_proj = rig.weight(dt_proj, type, random_matrix(1, d_inner, 83).values);
-    w.A = rig.vector(A);
-    w.D = rig.vector(random_matrix(1, d_inner, 84));
+    const ScanWeights w = scan_weights(rig, type, d_inner, dt_rank, d_state);
     const View uz = rig.put(random_matrix(n, 2 * d_inner, 85), DType::kBF16),
                dbc = rig.put(random_matrix(n, cols, 86), DType::kBF16);
     const Matrix planes = random_matrix(n * 8, d_inner * d_state, 87);
