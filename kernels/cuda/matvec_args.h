@@ -37,6 +37,7 @@ struct MatvecArgs {
     const float* next_norm;
     FewRowList rows;  // where `gather`
 };
-static_assert(offsetof(MatvecArgs, x) == 48 && offsetof(MatvecArgs, n_pairs) == 48 + 64, "what all products use");
+// `add` is the first byte beyond the second 64; moving it (by_maker could change places with it) wants a measurement.
+static_assert(offsetof(MatvecArgs, x) == 48 && offsetof(MatvecArgs, add) == 48 + 64);
 
 }  // namespace samba::cuda
