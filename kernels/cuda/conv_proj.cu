@@ -325,26 +325,31 @@ bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 }
 
 // Asked with as much shared memory as a block may have: so the answer holds for every weight.
-int largest_cluster(const Gpu& gpu) {
+int active_clusters(const Gpu& gpu, int size) {
+    if (!gpu.nine) return 0;  // compiled for older devices the kernel is empty
     const auto kernel = conv_proj_kernel<Bf16, kConvProjRows>;
-    if (!gpu.nine) return 0;  // compiled for older devices it is empty
     const size_t shared = gpu.max_shared - kStatic;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "shared memory of a kernel");
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "a kernel's clusters");
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(size);
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = shared;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    int n = 0;
+    if (cudaOccupancyMaxActiveClusters(&n, kernel, &config) == cudaSuccess) return n;
+    cudaGetLastError();  // a size that the device does not know
+    return 0;
+}
+
+int largest_cluster(const Gpu& gpu) {
     for (const int size : {kMostBlocks, kPortableCluster}) {
-        cudaLaunchAttribute attribute = {};
-        attribute.id = cudaLaunchAttributeClusterDimension;
-        attribute.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
-        cudaLaunchConfig_t config = {};
-        config.gridDim = dim3(size);
-        config.blockDim = dim3(kThreads);
-        config.dynamicSmemBytes = shared;
-        config.attrs = &attribute;
-        config.numAttrs = 1;
-        int n = 0;
-        if (cudaOccupancyMaxActiveClusters(&n, kernel, &config) == cudaSuccess && n > 0) return size;
-        cudaGetLastError();  // a size that the device does not know
+        if (active_clusters(gpu, size) > 0) return size;
     }
     return 0;
 }

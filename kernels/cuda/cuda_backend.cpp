@@ -74,6 +74,7 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
     gpu_ = {stream, properties.multiProcessorCount, properties.sharedMemPerBlockOptin,
             major_ >= 9 && compiled_for >= 90};
     gpu_.max_cluster = largest_cluster(gpu_);
+    for (int i = 1; i < 3; ++i) gpu_.n_clusters[i] = active_clusters(gpu_, 1 << i);
     blas_ = std::make_unique<Blas>();
     blas_workspace_ = device_memory(Blas::kWorkspace, Use::kWorkspace);
     turns_memory_ = device_memory(kMaxTurns * sizeof(uint64_t), Use::kWorkspace);
@@ -125,7 +126,7 @@ char* CudaBackend::work(int id, size_t bytes) {
     if (memory.bytes < bytes) {
         if (capturing_) throw Error("cuda: a decode step needs more work memory than prepare() was told of");
         check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
-        plans_.clear();  // their graphs hold the old address
+        forget_plans();  // their graphs hold the old address
         used_[static_cast<size_t>(Use::kWorkspace)] -= memory.bytes;
         memory = DeviceMemory();
         memory = device_memory(bytes, Use::kWorkspace);
@@ -168,7 +169,7 @@ void CudaBackend::prepare(const Limits& limits) {
     check(cudaSetDevice(options_.device), "choice of the device");
     check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
     limits_ = limits;
-    plans_.clear();
+    forget_plans();
     const auto rows = static_cast<size_t>(limits.max_rows), cols = static_cast<size_t>(limits.max_cols);
     const size_t value = options_.f32_activations ? 4 : 2, d_model = static_cast<size_t>(limits.d_model);
     constexpr size_t kPiece = 32 << 20;  // bytes of a product's input or output that must be converted

@@ -110,9 +110,15 @@ class CudaBackend final : public Backend {
         bool sample = false;
         bool operator==(const Shape&) const = default;
     };
+    struct Product {  // of a few rows, with 16-bit weights
+        DeviceWeight w;
+        FewRows::Pairing pairing = FewRows::kNone;
+    };
     struct Plan {
         Shape shape;
-        GraphExec graph;  // captured when the shape comes a second time
+        bool complete = false;          // all products are known
+        std::vector<Product> products;  // in their order
+        GraphExec graph;                // captured when the shape comes a second time
     };
     struct Staging {
         HostPointer memory;
@@ -129,7 +135,9 @@ class CudaBackend final : public Backend {
     bool continues(const Step& s) const;
     void note_next(const Step& s);
     void check_step(const Step& s) const;
-    Plan* known_plan(const Step& s);
+    Plan& plan_of(const Step& s);
+    void forget_plans();
+    Product product_after(const Product& product);
     GraphExec capture(const Step& s, const Forward& forward);
     void wait_for(const SampleResult& result, uint64_t step);
 
@@ -168,6 +176,8 @@ class CudaBackend final : public Backend {
     uint64_t n_steps_ = 0;
     std::vector<DeviceRun> next_runs_;  // what the device's tables hold for the next step; empty: unknown
     std::deque<Plan> plans_;
+    Plan* plan_ = nullptr;   // of the step that is being submitted, if it may become a graph
+    size_t n_products_ = 0;  // of it, captured so far
     std::deque<Pending> pending_;
 };
 

@@ -13,7 +13,8 @@ struct Gpu {
     // Compute capability 9.0 and up, of the device and of the kernels that were compiled for it: kernels start before
     // the one before them ends, blocks form clusters, weights come to shared memory in bulk (kNine in ptx.cuh).
     bool nine = false;
-    int max_cluster = 0;  // blocks with max_shared each that can be one cluster, a power of two; or 0
+    int max_cluster = 0;     // blocks with max_shared each that can be one cluster, a power of two; or 0
+    int n_clusters[3] = {};  // [i], i > 0: of 1 << i such blocks, how many run at once
 };
 
 // Throws DeviceError "cuda: <what>: <reason>".

@@ -4,10 +4,9 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/tables.h"
+#include "kernels/cuda/weight.h"
 
 namespace samba::cuda {
-
-struct DeviceWeight;
 
 // ---- embed.cu
 inline constexpr int kMaxRopes = 4;
@@ -61,6 +60,9 @@ struct FewRows {
     unsigned char* next = nullptr;
     const float* next_norm = nullptr;
     const unsigned char* handed_on = nullptr;
+    // Of products with 16-bit weights: which one is expected after this one. Its first weights are sent for.
+    DeviceWeight ahead;
+    Pairing ahead_pairing = kNone;
 
     int n_rows() const { return static_cast<int>(gather ? y.rows : x.rows); }
 };
@@ -114,7 +116,8 @@ inline constexpr int kMaxConvWidth = 16;
 inline constexpr int kConvProjRows = 8, kConvProjWidth = 4;
 bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View u, const Conv& conv,
                const Weight& x_proj, PlaneState state, View dbc);
-// What Gpu::max_cluster is, of a device whose other properties are known.
+// What Gpu::n_clusters and max_cluster are, of a device whose other properties are known.
+int active_clusters(const Gpu& gpu, int size);
 int largest_cluster(const Gpu& gpu);
 
 // ---- scan.cu, scan_decode.cu

@@ -17,28 +17,10 @@
 
 #include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/matvec_ring.cuh"
 #include "kernels/cuda/normed_rows.cuh"
 
 namespace samba::cuda {
-
-// The tile of a block's slot: a pair's two tiles lie in neighbouring slots.
-template <FewRows::Pairing kPairing>
-__device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
-    if constexpr (kPairing == FewRows::kNone) return slot;
-    const int pair = slot / 2, second = slot & 1;
-    if (pair >= a.n_pairs) return INT_MAX / kTile - 1;
-    if constexpr (kPairing == FewRows::kGateUp) return pair + second * a.up_tiles;
-    if (2 * pair >= a.rotated_tiles) return slot;
-    const int j = pair % (a.head_tiles / 2), first = 2 * pair - 2 * j;  // tile of the head
-    return j < a.half_tiles ? first + j + second * a.half_tiles : first + 2 * j + second;
-}
-
-// Computed here, and kept: the compiler would rather compute a value where it is used, after the kernel's wait.
-__device__ __forceinline__ void keep(int& v) { asm volatile("" : "+r"(v)); }
-template <class T>
-__device__ __forceinline__ void keep(T*& p) {
-    asm volatile("" : "+l"(p));
-}
 
 // An output: row `row` of a slot's tile for activation row r: the warps' sums in order, the row's scale, the bias.
 template <int kRows>
@@ -62,7 +44,7 @@ class MatvecSums {
         add_parts<0, 4>(from, v);
         if (a_.split > 4) add_parts<4, kMaxWarps>(from, v);
         if (a_.norm != nullptr) v *= kRows == 1 ? one_scale_ : scales_[r];
-        return a_.bias != nullptr ? v + a_.bias[n] : v;
+        return a_.has_bias ? v + a_.bias[n] : v;
     }
 
   private:
@@ -111,11 +93,12 @@ struct PairOutput {
         if (!there) return;
         const float first = value(at[0], r, n), second = value(at[1], r, m);
         const int64_t to = r * a.y_stride;
+        const auto type = static_cast<DType>(a.y_type);
         if constexpr (kPairing == FewRows::kGateUp) {
-            store_as(a.y_type, a.y, to + n, silu(first) * second);
+            store_as(type, a.y, to + n, silu(first) * second);
         } else {
-            store_as(a.y_type, a.y, to + n, turns ? first * cos - second * sin : first);
-            store_as(a.y_type, a.y, to + m, turns ? second * cos + first * sin : second);
+            store_as(type, a.y, to + n, turns ? first * cos - second * sin : first);
+            store_as(type, a.y, to + m, turns ? second * cos + first * sin : second);
         }
     }
 };
@@ -128,154 +111,44 @@ struct PairOutput<FewRows::kNone, Sums> {
     __device__ __forceinline__ void load(const MatvecArgs&) {}
 };
 
-// Where a warp is in its sequence of groups. Of a tile it has neighbours, or, of rows, every split-th.
-template <class P, FewRows::Pairing kPairing>
-struct GroupCursor {
-    int block, tile, group, end;  // end: of the warp's groups
-
-    __device__ __forceinline__ GroupCursor(const MatvecArgs& a) : block(blockIdx.x - gridDim.x) { next_block(a); }
-    static __device__ __forceinline__ int step(const MatvecArgs& a) { return P::kBulk ? 1 : a.split; }
-    __device__ __forceinline__ bool ended(const MatvecArgs& a) const { return block >= a.n_blocks; }
-    __device__ __forceinline__ void next_block(const MatvecArgs& a) {
-        block += gridDim.x;
-        const int slot = static_cast<int>(threadIdx.x) / 32 >> a.split_bits;
-        tile = tile_of_slot<kPairing>(a, (block << a.slots_bits) + slot);
-        const int part = threadIdx.x / 32 & (a.split - 1);
-        group = P::kBulk ? part * a.n_groups >> a.split_bits : part;
-        end = tile * kTile >= a.w.rows ? 0 : P::kBulk ? (part + 1) * a.n_groups >> a.split_bits : a.n_groups;
-    }
-    __device__ __forceinline__ bool valid(const MatvecArgs& a) const { return !ended(a) && group < end; }
-};
-
-// All but the newest n groups of copies have arrived.
-__device__ __forceinline__ void wait_for_all_but(int n) {
-    if (n == 5) return cp_async_wait<5>();
-    if (n == 3) return cp_async_wait<3>();
-    if (n == 2) return cp_async_wait<2>();
-    if (n == 4) return cp_async_wait<4>();
-    if (n == 1) return cp_async_wait<1>();
-    cp_async_wait<0>();
-}
-inline constexpr int kMaxDepth = 6;
-
+// A warp's share of the weights that the product after this one begins with, to L2, while this one ends: memory would
+// have a rest otherwise. Of quantised weights, whose products wait for other things, it cost more than it gave.
 template <class P>
-inline constexpr int kGroupBytes = P::kPieces* kPieceBytes;
-
-// The ring of a warp, filled by copies of its lanes: one group of copies is committed for each group of columns, also
-// where there is none left.
-template <class P, FewRows::Pairing kPairing>
-struct LaneRing {
-    unsigned char* base;  // of the lane
-    GroupCursor<P, kPairing> to_fetch;
-    typename P::Source source;  // of the group to fetch
-    int at = 0;
-
-    __device__ __forceinline__ LaneRing(const MatvecArgs& a, unsigned char* shared, uint64_t*)
-        : base(shared + threadIdx.x / 32 * a.depth * a.place_bytes + (threadIdx.x & 31) * 16), to_fetch(a) {
-        if (to_fetch.valid(a)) source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
-#pragma unroll 1
-        for (int i = 0; i < a.depth; i++) fetch(a, i);
-    }
-    __device__ __forceinline__ void fetch(const MatvecArgs& a, int place) {
-        if (to_fetch.valid(a)) {
-            typename P::Raw none;
-            P::fetch(none, source, ToShared{base + place * a.place_bytes});
-            to_fetch.group += to_fetch.step(a);
-            P::step(source, to_fetch.step(a));
-            if (to_fetch.group >= to_fetch.end) {  // only the last block has slots without a tile
-                to_fetch.next_block(a);
-                if (to_fetch.valid(a)) source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
-            }
-        }
-        cp_async_commit();
-    }
-    // f(group's weights); its place is filled again.
-    template <class F>
-    __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
-        wait_for_all_but(a.depth - 1);
-        typename P::Raw raw;
-        P::fetch(raw, typename P::Source(), FromShared{base + at * a.place_bytes});
-        f(raw);
-        fetch(a, at);
-        at = at + 1 == a.depth ? 0 : at + 1;
-    }
-};
-
-// The same, filled by the copy engine, at the word of lane 0. full: a barrier for each place.
-template <class P, FewRows::Pairing kPairing>
-struct BulkRing {
-    unsigned char* base;
-    uint64_t* full;
-    GroupCursor<P, kPairing> to_fetch;
-    int at = 0;
-    uint32_t parity = 0;
-
-    __device__ __forceinline__ BulkRing(const MatvecArgs& a, unsigned char* shared, uint64_t* barriers)
-        : base(shared + threadIdx.x / 32 * a.depth * P::kBytes),
-          full(barriers + threadIdx.x / 32 * kMaxDepth),
-          to_fetch(a) {
-        keep(full);
-        if ((threadIdx.x & 31) == 0) {
-#pragma unroll 1
-            for (int i = 0; i < a.depth; i++) init_copies(full + i);
-#pragma unroll 1  // a tile's in one copy, for which their first place waits
-            for (int i = 0, n; i < a.depth && to_fetch.valid(a); i += n) {
-                n = min(a.depth - i, to_fetch.end - to_fetch.group);
-#pragma unroll 1
-                for (int k = 1; k < n; k++) arrive(full + i + k);
-                fetch(a, i, n);
-            }
-        }
-        __syncwarp();
-    }
-    // The next n groups, of one tile, to the places from `place` on.
-    __device__ __forceinline__ void fetch(const MatvecArgs& a, int place, int n) {
-        if (!to_fetch.valid(a)) return;
-        const auto bytes = static_cast<uint32_t>(n * P::kBytes);
-        arrive_and_expect(full + place, bytes);
-        constexpr bool kOnce = P::kRows == 1;  // more rows than one product takes read the weights again
-        copy_bulk<kOnce>(base + place * P::kBytes, P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group), bytes,
-                         full + place);
-        to_fetch.group += n;
-        if (to_fetch.group >= to_fetch.end) to_fetch.next_block(a);
-    }
-    template <class F>
-    __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
-        wait_for_copies(full + at, parity);
-        typename P::Raw raw;
-        P::load(raw, base + at * P::kBytes);
-        f(raw);
-        __syncwarp();  // all lanes have read it
-        if ((threadIdx.x & 31) == 0) fetch(a, at, 1);
-        if (++at == a.depth) at = 0, parity ^= 1;
-    }
-};
-
-// Weights whose groups lie in whole pieces come by the copy engine where there is one.
-template <class P, FewRows::Pairing kPairing>
-using GroupRing = std::conditional_t<P::kBulk && kNine, BulkRing<P, kPairing>, LaneRing<P, kPairing>>;
+inline constexpr int kAheadBytes = P::kRows == 1 ? 1536 : 3072;
 template <class P>
-int place_bytes(const Gpu& gpu) {
-    if constexpr (P::kBulk) {
-        if (gpu.nine) return P::kBytes;
-    }
-    return kGroupBytes<P>;
+__device__ __forceinline__ void send_ahead(const MatvecArgs& a) {
+    if (a.ahead == nullptr || (threadIdx.x & 31) != 0) return;
+    const int64_t at = int64_t{a.ahead_stride} * blockIdx.x + threadIdx.x / 32 * kAheadBytes<P>;
+    prefetch_l2(a.ahead + at, kAheadBytes<P>);
 }
 
-template <class P, FewRows::Pairing kPairing>
+// Sets of sums in shared memory: with two, blocks go from tile to tile with one barrier; a second one for 16 rows would
+// take the room of half a place in every ring of 16-bit weights.
+template <class P, int kSpread>
+inline constexpr int kSumSets = kSpread > 0 || (!P::kBulk && P::kRows > 8) ? 1 : 2;
+
+// kSpread: log2 of the blocks that share the activations (matvec_spread.cuh); they take one turn, without a norm or
+// pairs of tiles.
+template <class P, FewRows::Pairing kPairing, int kSpread = 0>
 __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_constant__ MatvecArgs a) {
     using Sums = MatvecSums<P::kRows>;
     constexpr int kEights = (P::kRows + 7) / 8;
-    __shared__ float sums[2][kMaxWarps * Sums::kOfWarp];
+    using Shared = Spread<kSpread>;
+    __shared__ __align__(16) float sums[kSumSets<P, kSpread>][kMaxWarps * Sums::kOfWarp];
     __shared__ __align__(16) float squares[8 * kEights * kMaxWarps];
     __shared__ float scales[8 * kEights];
-    __shared__ uint64_t full[kMaxWarps * kMaxDepth];
+    __shared__ uint64_t full[kMaxWarps * kMaxDepth], received;
     grid_dependents();
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, slots_mask = (1 << a.slots_bits) - 1;
-    GroupRing<P, kPairing> ring(a, dynamic_shared(), full);
+    if constexpr (kSpread > 0) {
+        if (threadIdx.x == 0) expect_bytes(&received, blockDim.x / 32 * Sums::kOfWarp * sizeof(float));
+        cluster_arrive();
+    }
+    GroupRing<P, kPairing, kSpread> ring(a, dynamic_shared(), full);
     // Everything that can be known before the wait is.
     typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes);
-    GroupCursor<P, kPairing> at(a);
+    if constexpr (kSpread > 0) x.template expect_part<kSpread>(a);
+    GroupCursor<P, kPairing, kSpread> at(a);
     // The thread's first output: slot, row of the tile, row of activations; row of the weight.
     const int slot = threadIdx.x / kTile & slots_mask, row = threadIdx.x % kTile;
     const int r_step = blockDim.x / kTile >> a.slots_bits;
@@ -290,28 +163,47 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && n < a.w.rows;
     const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + n] : 0.0f;
     pair.load(a);
-    x.bring(a, squares);
+    if constexpr (kSpread > 0) {
+        x.template bring_part<kSpread>(a);
+    } else {
+        x.bring(a, squares);
+    }
     const float one_scale = P::kRows == 1 && a.norm != nullptr ? row_scale(a, squares, 0) : 0.0f;
     if (P::kRows > 1 && a.norm != nullptr && static_cast<int>(threadIdx.x) < a.n_rows) {
         scales[threadIdx.x] = row_scale(a, squares, threadIdx.x);  // read behind the sums' barrier
     }
-    int parity = 0;
+    int set = 0;
 #pragma unroll 1
-    for (; !at.ended(a); at.next_block(a), parity ^= 1, n += (gridDim.x << a.slots_bits) * kTile) {
+    for (; !at.ended(a); at.next_block(a), set ^= kSumSets<P, kSpread> - 1, n += (gridDim.x << a.slots_bits) * kTile) {
         float sum[kEights][4] = {};
 #pragma unroll 1
         for (int group = at.group; group < at.end; group += at.step(a)) {
-            const auto columns = P::columns(x, group);  // on their way, if they are not in shared memory
+            const auto columns =
+                P::columns(x, Shared::local(a, group));  // on their way, if they are not in shared memory
             ring.take(a, [&](const typename P::Raw& raw) { P::add(raw, x, columns, group, sum); });
         }
-        // Two sets of sums: no thread writes to the one that another still reads.
-#pragma unroll
-        for (int e = 0; e < kEights; e++) {
-            *reinterpret_cast<float4*>(&sums[parity][warp * Sums::kOfWarp + e * 128 + lane * 4]) =
-                make_float4(sum[e][0], sum[e][1], sum[e][2], sum[e][3]);
+        if constexpr (!P::kBulk) {
+            if (at.block + static_cast<int>(gridDim.x) >= a.n_blocks) send_ahead<P>(a);
         }
-        __syncthreads();
-        const Sums value(a, sums[parity], scales, one_scale);
+        if constexpr (kSpread > 0) {
+            const int to = Shared::slot(a), place = (to & slots_mask) << a.split_bits | Shared::part(a);
+            cluster_wait();
+#pragma unroll
+            for (int e = 0; e < kEights; e++) {
+                send(to >> a.slots_bits, &sums[0][place * Sums::kOfWarp + e * 128 + lane * 4], &received, sum[e]);
+            }
+            wait_for_bytes(&received);
+        } else {
+            // No thread writes to the sums that another still reads.
+            if (kSumSets<P, kSpread> == 1 && at.block != blockIdx.x) __syncthreads();
+#pragma unroll
+            for (int e = 0; e < kEights; e++) {
+                *reinterpret_cast<float4*>(&sums[set][warp * Sums::kOfWarp + e * 128 + lane * 4]) =
+                    make_float4(sum[e][0], sum[e][1], sum[e][2], sum[e][3]);
+            }
+            __syncthreads();
+        }
+        const Sums value(a, sums[set], scales, one_scale);
         if constexpr (kPairing != FewRows::kNone) {
             if (at.block == blockIdx.x) pair.write(a, value);
             const int n_outputs = (kTile * a.n_rows) << (a.slots_bits - 1);
@@ -333,7 +225,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
                 v = value(r == r0 ? sums_at : Sums::at(a, slot, row, r), r, n);
                 const int64_t to = r * a.y_stride + n;
                 if (a.add) v += at.block == blockIdx.x && r == r0 ? old : static_cast<const float*>(a.y)[to];
-                store_as(a.y_type, a.y, to, v);
+                store_as(static_cast<DType>(a.y_type), a.y, to, v);
             }
             if (P::kRows == 1) break;
             if (hands_on) hand_on(a, r, n, v, at.block == blockIdx.x ? next_weight : there ? a.next_norm[n] : 0.0f);
@@ -341,16 +233,29 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     }
 }
 
-// How many warps share a tile: what makes the longest sequence of groups shortest (a block's end costs about one).
+// How many warps share a tile: what makes the longest sequence of groups shortest (a block's end costs half a group).
 inline int matvec_split(int n_warps, int n_blocks, int n_tiles, int n_groups, int most) {
     int best = 1, least = INT_MAX;
     for (int split = 1; split <= most && split <= n_groups; split *= 2) {
         const int slots = n_warps / split, blocks = (n_tiles + slots - 1) / slots;
-        const int work = (blocks + n_blocks - 1) / n_blocks * ((n_groups + split - 1) / split + 1);
+        const int work = (blocks + n_blocks - 1) / n_blocks * (2 * ((n_groups + split - 1) / split) + 1);
         if (work < least) best = split, least = work;
     }
     return best;
 }
+
+// How a product is shared among the blocks.
+struct Sharing {
+    int n_tiles, n_groups, split, slots, n_blocks;
+
+    Sharing(int n_warps, int n_multiprocessors, const DeviceWeight& w, int columns, FewRows::Pairing pairing)
+        : n_tiles((w.rows + kTile - 1) / kTile),
+          n_groups((w.cols + columns - 1) / columns),
+          split(matvec_split(n_warps, n_multiprocessors, n_tiles, n_groups,
+                             pairing == FewRows::kNone ? n_warps : n_warps / 2)),
+          slots(n_warps / split),
+          n_blocks((n_tiles + slots - 1) / slots) {}
+};
 
 // One block a multiprocessor, of 16 warps where there is much shared memory. How a sum is split depends on that and on
 // the weight alone, never on the number of rows: a row has the same bits in any company.
@@ -359,8 +264,9 @@ inline int matvec_warps(const Gpu& gpu) { return gpu.max_shared > (200 << 10) ? 
 // What is left of a block's shared memory for its rings: beside the activations the sums of all warps, declared by the
 // kernel, and its alignment.
 template <class P>
-size_t ring_room(const Gpu& gpu, size_t activations) {
-    const size_t sums = size_t{2 * kMaxWarps} * 128 * sizeof(float) * ((P::kRows + 7) / 8);
+size_t ring_room(const Gpu& gpu, size_t activations, bool spread = false) {
+    const size_t sets = spread ? kSumSets<P, 1> : kSumSets<P, 0>;
+    const size_t sums = sets * kMaxWarps * 128 * sizeof(float) * ((P::kRows + 7) / 8);
     const size_t taken = activations + sums + (3 << 10);
     return gpu.max_shared > taken ? gpu.max_shared - taken : 0;
 }
@@ -382,34 +288,53 @@ bool matvec_fits(const Gpu& gpu, int cols, int n_rows) {
     return ring_room<P>(gpu, P::Activations::bytes(cols, n_rows)) >= row;
 }
 
+// Into the shared memory of how many blocks (log2) the activations are to be spread: of four, or of two where four
+// would not run all at once (there is no second turn). Measured on an H200: worth it above 128 KB, of two blocks for up
+// to eight rows alone.
+template <class P>
+int matvec_spread(const Gpu& gpu, const Sharing& sharing, const DeviceWeight& w, const FewRows& p) {
+    if (P::kBulk || P::kRows == 1 || p.pairing != FewRows::kNone || p.norm != nullptr) return 0;
+    if (w.cols % P::kColumns != 0 || p.x.type != DType::kBF16 || p.n_rows() * w.cols <= (128 << 10) / 2) return 0;
+    for (int spread = 2; spread > (P::kRows > 8 ? 1 : 0); spread--) {
+        const int columns = Spread<0>::n_local(sharing.n_groups, sharing.split) * P::kColumns >> spread;
+        const size_t room = ring_room<P>(gpu, P::Activations::bytes(columns, p.n_rows()), true);
+        const bool fits = room >= static_cast<size_t>(3 * matvec_warps(gpu) * place_bytes<P>(gpu));
+        const int clusters = (sharing.n_blocks + (1 << spread) - 1) >> spread;
+        if (fits && sharing.split >= 1 << spread && clusters <= gpu.n_clusters[spread]) return spread;
+    }
+    return 0;
+}
+
 template <class P>
 void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     MatvecArgs a = {};
-    const int n_tiles = (w.rows + kTile - 1) / kTile, n_warps = matvec_warps(gpu);
+    const int n_warps = matvec_warps(gpu);
+    const Sharing sharing(n_warps, gpu.n_multiprocessors, w, P::kColumns, p.pairing);
+    const int n_tiles = sharing.n_tiles;
     a.w = w;
-    a.n_groups = (w.cols + P::kColumns - 1) / P::kColumns;
+    a.n_groups = sharing.n_groups, a.n_blocks = sharing.n_blocks, a.split = sharing.split;
+    a.split_bits = static_cast<uint16_t>(std::countr_zero(static_cast<unsigned>(sharing.split)));
+    a.slots_bits = static_cast<uint16_t>(std::countr_zero(static_cast<unsigned>(sharing.slots)));
     a.n_rows = p.n_rows();
-    a.staged = P::Activations::kAlwaysStaged || p.norm != nullptr || stages_activations(gpu, w.cols, a.n_rows);
-    const size_t activations = a.staged ? P::Activations::bytes(w.cols, a.n_rows) : 0;
+    const int spread = matvec_spread<P>(gpu, sharing, w, p);
+    if (spread > 0) a.n_blocks = (a.n_blocks + (1 << spread) - 1) >> spread << spread;
+    a.staged =
+        spread > 0 || P::Activations::kAlwaysStaged || p.norm != nullptr || stages_activations(gpu, w.cols, a.n_rows);
+    const int columns = spread == 0 ? w.cols : Spread<0>::n_local(a.n_groups, a.split) * P::kColumns >> spread;
+    const size_t activations = a.staged ? P::Activations::bytes(columns, a.n_rows) : 0;
     const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu));
     a.place_bytes = place_bytes<P>(gpu);
-    a.split = matvec_split(n_warps, gpu.n_multiprocessors, n_tiles, a.n_groups,
-                           p.pairing == FewRows::kNone ? n_warps : n_warps / 2);
     a.x = p.x.data, a.x_stride = static_cast<int>(p.x.stride), a.x_f16 = p.x.type == DType::kF16;
     a.norm = p.norm, a.eps = p.eps, a.per_column = 1.0f / static_cast<float>(w.cols);
     a.gather = p.gather, a.rows = p.rows;
-    a.y = p.y.data, a.y_stride = static_cast<int>(p.y.stride), a.y_type = p.y.type;
-    a.add = p.add, a.bias = p.bias;
+    a.y = p.y.data, a.y_stride = static_cast<int>(p.y.stride), a.y_type = static_cast<uint8_t>(p.y.type);
+    a.add = p.add, a.bias = p.bias, a.has_bias = p.bias != nullptr;
     a.n_pairs = n_tiles / 2, a.up_tiles = n_tiles / 2;
     a.head_tiles = p.head_dim / kTile, a.half_tiles = p.rope_half / kTile, a.rotated_tiles = p.rotated_rows / kTile;
     a.cos = p.cos, a.sin = p.sin, a.rope_stride = static_cast<int>(p.rope_stride);
-    const int slots = n_warps / a.split;
-    a.split_bits = std::countr_zero(static_cast<unsigned>(a.split));
-    a.slots_bits = std::countr_zero(static_cast<unsigned>(slots));
-    a.n_blocks = (n_tiles + slots - 1) / slots;
     const int turns = (a.n_blocks + gpu.n_multiprocessors - 1) / gpu.n_multiprocessors;
-    const int most = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));
-    a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations) / ring_row), 1, most);
+    const int deepest = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));
+    a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations, spread > 0) / ring_row), 1, deepest);
     // Of many values a kernel of its own makes what is to come to shared memory, once, where the product before has
     // not: all blocks would take longer over it.
     constexpr int kFewValues = 12288;
@@ -420,10 +345,23 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
         launch(gpu, dim3(a.n_rows), dim3(n_warps * 32), 0, P::kPrepare, a, p.workspace);
         a.prepared = p.workspace;
     }
-    const auto start = [&](auto kernel) {
-        launch(gpu, dim3(std::min(a.n_blocks, gpu.n_multiprocessors)), dim3(n_warps * 32),
-               activations + static_cast<size_t>(a.depth) * ring_row, kernel, a);
+    if constexpr (!P::kBulk) {
+        const int64_t tile = int64_t{kTile} * padded_columns(p.ahead.cols) * 2, size = p.ahead.rows / kTile * tile;
+        const int64_t most = size - n_warps * kAheadBytes<P>, last = gpu.n_multiprocessors - 1;
+        const Sharing next(n_warps, gpu.n_multiprocessors, p.ahead, P::kColumns, p.ahead_pairing);
+        // Where a block's first tiles begin (half of them are gates); of few tiles, evenly.
+        const int64_t first = tile * (p.ahead_pairing == FewRows::kGateUp ? next.slots / 2 : next.slots);
+        a.ahead = most > 0 ? p.ahead.data : nullptr;
+        a.ahead_stride = static_cast<int>(first * last <= most ? first : most / (last + 1) / 128 * 128);
+    }
+    const auto start = [&](auto kernel, int cluster = 0) {
+        launch_clusters(gpu, cluster, dim3(std::min(a.n_blocks, gpu.n_multiprocessors)), dim3(n_warps * 32),
+                        activations + static_cast<size_t>(a.depth) * ring_row, kernel, a);
     };
+    if constexpr (!P::kBulk && P::kRows > 1) {
+        if (spread == 1) return start(matvec_kernel<P, FewRows::kNone, 1>, 2);
+        if (spread == 2) return start(matvec_kernel<P, FewRows::kNone, 2>, 4);
+    }
     switch (p.pairing) {
         case FewRows::kNone:
             return start(matvec_kernel<P, FewRows::kNone>);

@@ -13,31 +13,36 @@ inline constexpr int kMaxWarps = 16;  // of a block
 // theirs.
 struct MatvecArgs {
     DeviceWeight w;
-    int n_groups, n_blocks;             // n_blocks: of tiles; the grid's blocks take them in turn
-    int split, split_bits, slots_bits;  // split warps a tile, warps of a block / split tiles a block
-    int depth, place_bytes;             // of a warp's ring: places, each for a group
+    int n_groups, n_blocks;           // n_blocks: of tiles; the grid's blocks take them in turn
+    int split;                        // warps a tile
+    uint16_t split_bits, slots_bits;  // slots: tiles a block, its warps / split
+    int depth, place_bytes;           // of a warp's ring: places, each for a group
     int n_rows;
+    int ahead_stride;
     const void* x;                  // bf16 or f16, or f32 with a norm
     const unsigned char* prepared;  // what is to come to shared memory, and the squares, already made; or null
     const float* norm;              // or null
     void* y;
-    const float* bias;  // or null
+    const unsigned char* ahead;  // of the product expected next: the first block's weights, those of others
+                                 // ahead_stride apart; or null
     int x_stride, y_stride;
     float eps, per_column;  // 1 / columns
-    DType y_type;
+    uint8_t y_type;         // DType
     bool x_f16;
-    bool staged;            // activations come to shared memory
-    bool by_maker;          // prepared: by the product that made x (next), not by a kernel of its own
-    bool gather, add;       // add: y += W x; y is f32
-    int n_pairs, up_tiles;  // kGateUp: tiles of gate
+    bool staged;    // activations come to shared memory
+    bool by_maker;  // prepared: by the product that made x (next), not by a kernel of its own
+    bool gather;
+    bool add;  // y += W x; y is f32
+    bool has_bias;
+    int n_pairs, up_tiles;                      // kGateUp: tiles of gate
     int head_tiles, half_tiles, rotated_tiles;  // kRotary; head_tiles is even
     int rope_stride;
     const float *cos, *sin;
     unsigned char* next;  // y's rows times next_norm, for the next product, and their squares; or null
     const float* next_norm;
+    const float* bias;
     FewRowList rows;  // where `gather`
 };
-// `add` is the first byte beyond the second 64; moving it (by_maker could change places with it) wants a measurement.
-static_assert(offsetof(MatvecArgs, x) == 48 && offsetof(MatvecArgs, add) == 48 + 64);
+static_assert(offsetof(MatvecArgs, x) == 48 && offsetof(MatvecArgs, n_pairs) == 48 + 64);
 
 }  // namespace samba::cuda

@@ -10,7 +10,7 @@ namespace samba::cuda {
 template <int kRows>
 class RowActivations {
   public:
-    static constexpr int kEights = (kRows + 7) / 8;
+    static constexpr int kEights = (kRows + 7) / 8, kGroup = 64;  // kGroup: columns of a group
     static constexpr bool kAlwaysStaged = false;
     __host__ __device__ static int stride(int cols) { return normed_stride(cols); }
     __host__ __device__ static size_t bytes(int cols, int n_rows) {
@@ -45,6 +45,39 @@ class RowActivations {
             stage_normed(a, 0, a.n_rows, staged_, squares);
         }
         __syncthreads();
+    }
+    // Of a block of a cluster (matvec_spread.cuh): of each `split` groups of columns its share, one after another. What
+    // can be done before the activations are there, then they.
+    template <int kSpread>
+    __device__ __forceinline__ void expect_part(const MatvecArgs& a) {
+        const int columns = Spread<kSpread>::n_local(a.n_groups, a.split) * kGroup;
+#pragma unroll
+        for (int e = 0; e < kEights; e++) {
+            row_[e] = staged_ + min(static_cast<int>(threadIdx.x & 31) / 4 + 8 * e, a.n_rows - 1) * stride(columns);
+        }
+        const int share = a.split >> kSpread, rest = a.n_groups % a.split - Spread<kSpread>::rank() * share;
+        const int n_groups = a.n_groups / a.split * share + min(max(rest, 0), share);
+        uint64_t* arrived = part_arrived();
+        if (threadIdx.x == 0) init_copies(arrived), arrive_and_expect(arrived, n_groups * a.n_rows * kGroup * 2);
+        __syncthreads();  // before the kernel's wait, where there is time
+    }
+    template <int kSpread>
+    __device__ __forceinline__ void bring_part(const MatvecArgs& a) {
+        const int columns = Spread<kSpread>::n_local(a.n_groups, a.split) * kGroup, share = a.split >> kSpread;
+        const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32,
+                  n = (a.n_groups + a.split - 1) / a.split * a.n_rows;
+        // A copy takes its warp some 50 cycles: all warps send for some.
+#pragma unroll 1
+        for (int i = warp + (threadIdx.x & 31) * n_warps; i < n; i += blockDim.x) {
+            const int row = i % a.n_rows, piece = i / a.n_rows;
+            const int group = piece * a.split + Spread<kSpread>::rank() * share;
+            const int n_groups = min(share, a.n_groups - group);
+            if (n_groups <= 0) continue;
+            copy_bulk<false>(staged_ + row * stride(columns) + piece * share * kGroup,
+                             static_cast<const bfloat*>(a.x) + row * a.x_stride + group * kGroup, n_groups * kGroup * 2,
+                             part_arrived());
+        }
+        wait_for_copies(part_arrived(), 0);
     }
     // Rows that stay where they are.
     __device__ __forceinline__ void bring_plain(const MatvecArgs&) {}
@@ -109,6 +142,10 @@ class RowActivations {
         if (lane == 0) store_squares(squares, warp, sum);
     }
 
+    static __device__ __forceinline__ uint64_t* part_arrived() {
+        __shared__ uint64_t arrived;
+        return &arrived;
+    }
     static __device__ __forceinline__ uint32_t f16_as_bf16(uint32_t pair) {
         return pack_bf16(low_f16(pair), high_f16(pair));
     }
@@ -162,9 +199,10 @@ struct RowsRaw {
 };
 template <int kMost>
 struct RowsProduct {
-    static constexpr int kRows = kMost, kEights = (kRows + 7) / 8, kColumns = 64, kPieces = 4;
+    static constexpr int kRows = kMost, kEights = (kRows + 7) / 8, kPieces = 4;
     using Raw = RowsRaw;
     using Activations = RowActivations<kRows>;
+    static constexpr int kColumns = Activations::kGroup;
     struct Columns {
         uint4 v[kEights][2];
     };

@@ -156,46 +156,99 @@ __global__ void __launch_bounds__(kPartThreads) survey_kernel(const __grid_const
 
 // Of a whole row: sums relative to the maxima, of the logits as they came (raw) and as they are drawn from.
 struct Totals {
-    float raw_max;
-    double raw_sum, sum;
+    double log_raw, sum;  // log_raw: of the sum of all exp(logit)
     int n_finite;
 };
 
-// The id drawn from the sorted list, or -1 where the list does not hold all that may be drawn.
-// all: the list holds every candidate; mass: of all logits of x relative to the best, where it is needed.
-__device__ int draw_from_list(const SampleShared& s, const SlotSampling& p, int n, bool all, double mass,
-                              float uniform) {
-    const float best = logit_of(s.list[0]);
-    const auto weight = [&](int i, double temp) {
-        return i < n ? exp((static_cast<double>(logit_of(s.list[i])) - best) / temp) : 0.0;
-    };
-    running_sums(s, [&](int i) { return weight(i, 1.0); });
-    int kept = n;
-    bool cut = all;
-    if (p.top_p < 1.0f) {
-        const double target = p.top_p * (all ? s.sums[n - 1] : mass);
-        const int below = count_if(n, [&](int i) { return s.sums[i] < target; });
-        kept = max(1, min(n, below + 1));
-        cut = cut || below < n;
+// The row as a whole, from its parts, in a fixed order: the last warp's work, there for all after the next barrier.
+class PartSums {
+  public:
+    __device__ __forceinline__ PartSums(const PartStats* parts, int n_parts) : parts_(parts), n_parts_(n_parts) {
+        if (is_mine()) own_ = part(lane());
     }
-    if (p.min_p > 0.0f) {
-        const double least = fminf(p.min_p, 1.0f);
-        const int enough = count_if(n, [&](int i) { return weight(i, 1.0) >= least; });
-        kept = min(kept, max(1, enough));
-        cut = cut || enough < n;
+    __device__ __forceinline__ void count(Totals& totals) const {
+        if (!is_mine()) return;
+        int n = own_.n_finite;
+#pragma unroll 1
+        for (int i = lane() + 32; i < n_parts_; i += 32) n += part(i).n_finite;
+        n = __reduce_add_sync(0xffffffffu, n);
+        if (lane() == 0) totals.n_finite = n;
     }
-    if (!cut) return -1;
+    // A part's weight is rounded as its terms are, whose sum it is.
+    __device__ __forceinline__ void add_up(Totals& totals) {
+        if (!is_mine()) return;
+        const auto scaled = [](double sum, float from, float to) {
+            return from == -INFINITY ? 0.0 : sum * static_cast<double>(__expf(from - to));
+        };
+        PartStats own = own_;
+#pragma unroll 1
+        for (int i = lane() + 32; i < n_parts_; i += 32) {
+            const PartStats next = part(i);
+            const float raw_max = fmaxf(own.raw_max, next.raw_max), max = fmaxf(own.max, next.max);
+            own.raw_sum = scaled(own.raw_sum, own.raw_max, raw_max) + scaled(next.raw_sum, next.raw_max, raw_max);
+            own.sum = scaled(own.sum, own.max, max) + scaled(next.sum, next.max, max);
+            own.raw_max = raw_max, own.max = max;
+        }
+        const float raw_max = warp_max(own.raw_max), max = warp_max(own.max);
+        const double raw_sum = warp_sum(scaled(own.raw_sum, own.raw_max, raw_max));
+        const double sum = warp_sum(scaled(own.sum, own.max, max));
+        if (lane() == 0) totals.log_raw = static_cast<double>(raw_max) + log(raw_sum), totals.sum = sum;
+    }
+
+  private:
+    __device__ static bool is_mine() { return threadIdx.x >= kSampleThreads - 32; }
+    __device__ static int lane() { return threadIdx.x & 31; }
+    __device__ __forceinline__ PartStats part(int i) const {
+        return i < n_parts_ ? parts_[i] : PartStats{0, 0, -INFINITY, -INFINITY, 0};
+    }
+
+    const PartStats* parts_;
+    int n_parts_;
+    PartStats own_ = {};
+};
+
+// The place in the sorted list of the candidate drawn, or -1 where the list does not hold all that may be drawn; for
+// all threads. all: the list's first n are all candidates. A warp has the weights by which top-p and min-p cut, another
+// one those by which is drawn. meanwhile(): brings the totals.
+template <class F>
+__device__ __forceinline__ int draw_from_list(const SampleShared& s, const SlotSampling& p, int n, bool all,
+                                              const Totals& totals, float uniform, F&& meanwhile) {
+    const int warp = threadIdx.x / 32;
+    const double least = p.min_p > 0.0f ? fminf(p.min_p, 1.0f) : 0.0f;
+    int enough = 0;  // of the first warp: whose weight min-p lets pass
+    if (warp < 2) {
+        const double scale = warp == 0 ? 1.0 : 1.0 / p.temp;
+        const float best = logit_of(s.list[0]);
+        running_sums(warp == 0 ? s.plain : s.drawn, n, [&](int i) {
+            const double weight = i < n ? exp((static_cast<double>(logit_of(s.list[i])) - best) * scale) : 0.0;
+            enough += __popc(__ballot_sync(0xffffffffu, i < n && weight >= least));
+            return weight;
+        });
+    }
+    meanwhile();
     __syncthreads();
-    running_sums(s, [&](int i) { return i < kept ? weight(i, p.temp) : 0.0; });
-    const double target = uniform * s.sums[kept - 1];
-    const int before = count_if(kept - 1, [&](int i) { return s.sums[i] <= target; });
-    return id_of(s.list[before]);
+    int& place = s.counters[0];
+    if (warp == 0) {
+        int kept = max(1, enough);
+        bool cut = all || enough < n;
+        if (p.top_p < 1.0f) {
+            const double target = p.top_p * (all ? s.plain[n - 1] : totals.sum);
+            const int below = count_if(n, [&](int i) { return s.plain[i] < target; });
+            kept = min(kept, below + 1);
+            cut = cut || below < n;
+        }
+        const double target = uniform * s.drawn[kept - 1];
+        const int before = count_if(kept - 1, [&](int i) { return s.drawn[i] <= target; });
+        if (threadIdx.x == 0) place = cut ? before : -1;
+    }
+    __syncthreads();
+    return place;
 }
 
 // The same by bisection: candidates are numbers that order them (ordered_candidate); each limit is the least that
 // stays.
-__device__ int draw_slowly(const SampleShared& s, const SlotSampling& p, const float* x, int vocab, float best,
-                           float uniform) {
+__device__ uint64_t draw_slowly(const SampleShared& s, const SlotSampling& p, const float* x, int vocab, float best,
+                                float uniform) {
     const auto weight = [&](float v, double temp) { return exp((static_cast<double>(v) - best) / temp); };
     uint64_t least = ordered_candidate(-INFINITY, 0) + 1;
     if (p.top_k > 0 && p.top_k < vocab) {
@@ -210,55 +263,36 @@ __device__ int draw_slowly(const SampleShared& s, const SlotSampling& p, const f
     const double least_weight = fminf(p.min_p, 1.0f);
     const auto kept = [&](float v) { return weight(v, 1.0) >= least_weight ? weight(v, p.temp) : 0.0; };
     const double total = mass_from(s, x, vocab, least, kept);
-    return id_of(bisect(s, x, vocab, least, uniform * total, true, kept));
-}
-
-// A part's sums; of none where there is no such part.
-__device__ __forceinline__ PartStats part_of(const PartStats* parts, int i, int n_parts) {
-    return i < n_parts ? parts[i] : PartStats{0, 0, -INFINITY, -INFINITY, 0};
-}
-
-// The row as a whole, from its parts, in a fixed order: one warp's work, there for all after the next barrier. own: the
-// lane's first part. A part's weight is rounded as its terms are, whose sum it is.
-__device__ __forceinline__ void sum_up(Totals& totals, PartStats own, const PartStats* parts, int n_parts) {
-    if (threadIdx.x >= 32) return;
-    const auto scaled = [](double sum, float from, float to) {
-        return from == -INFINITY ? 0.0 : sum * static_cast<double>(__expf(from - to));
-    };
-#pragma unroll 1
-    for (int i = threadIdx.x + 32; i < n_parts; i += 32) {
-        const PartStats part = parts[i];
-        const float raw_max = fmaxf(own.raw_max, part.raw_max), max = fmaxf(own.max, part.max);
-        own.raw_sum = scaled(own.raw_sum, own.raw_max, raw_max) + scaled(part.raw_sum, part.raw_max, raw_max);
-        own.sum = scaled(own.sum, own.max, max) + scaled(part.sum, part.max, max);
-        own.raw_max = raw_max, own.max = max, own.n_finite += part.n_finite;
-    }
-    const float raw_max = warp_max(own.raw_max), max = warp_max(own.max);
-    const double raw_sum = warp_sum(scaled(own.raw_sum, own.raw_max, raw_max));
-    const double sum = warp_sum(scaled(own.sum, own.max, max));
-    const int n_finite = __reduce_add_sync(0xffffffffu, own.n_finite);
-    if (threadIdx.x == 0) totals = {raw_max, raw_sum, sum, n_finite};
+    return bisect(s, x, vocab, least, uniform * total, true, kept);
 }
 
 // The list of the best of x, from what survey_kernel has found to be each chunk's best: only chunks whose best reaches
-// the bound are read again.
+// the bound are read again. meanwhile(): by all threads, while memory is waited for.
+template <class F>
 __device__ __forceinline__ Best list_from_chunks(const SampleShared& s, const float* x, int vocab,
-                                                 const uint64_t* chunks, int n_chunks, uint64_t own, int n_finite,
-                                                 int wanted) {
-    return fill_list(s, own, n_finite, wanted, [&](uint32_t bound, auto&& f) {
+                                                 const uint64_t* chunks, int n_chunks, uint64_t own, int wanted,
+                                                 F&& meanwhile) {
+    if (wanted == 1) {
+        meanwhile();
+        return list_largest(s, own);
+    }
+    return fill_list(s, own, wanted, [&](uint32_t bound, auto&& f) {
+#pragma unroll 4
         for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) {
             const uint64_t chunk = chunks[i];
             if (chunk == 0 || static_cast<uint32_t>(chunk >> 32) < bound) continue;
-            const int first = i / kPartThreads * kPartLogits + i % kPartThreads;
-            float v[kChunkLogits];
-#pragma unroll
-            for (int k = 0; k < kChunkLogits; k++) {
-                const int at = first + kPartThreads * k;
-                v[k] = at < vocab ? x[at] : -INFINITY;
-            }
-#pragma unroll
-            for (int k = 0; k < kChunkLogits; k++) f(v[k], first + kPartThreads * k);
+            const int at = atomicAdd(&s.counters[1], 1);
+            if (at < SampleShared::kListedChunks) s.chunks[at] = i;  // or else more candidates than there is room for
         }
+        __syncthreads();
+        const int n = min(s.counters[1], SampleShared::kListedChunks) * kChunkLogits;
+        for (int i = threadIdx.x; i < n; i += kSampleThreads) {
+            const int chunk = s.chunks[i / kChunkLogits];
+            const int at =
+                chunk / kPartThreads * kPartLogits + chunk % kPartThreads + kPartThreads * (i % kChunkLogits);
+            if (at < vocab) f(x[at], at);
+        }
+        meanwhile();
     });
 }
 
@@ -266,17 +300,19 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
     __shared__ Totals totals;
     grid_dependents();
     const SampleShared s(dynamic_shared());
-    EarlyRow early(a, blockIdx.x);
-    grid_wait();
     const int64_t first_part = static_cast<int64_t>(blockIdx.x) * a.n_parts;
     const uint64_t* chunks = a.sampling.chunks + first_part * kPartThreads;
     const int n_chunks = a.n_parts * kPartThreads;
+    EarlyRow early(a, blockIdx.x);
+    s.clear();
+    __syncthreads();
+    grid_wait();
     const DeviceRun looked = early.look();
-    const PartStats part = part_of(a.sampling.parts + first_part, threadIdx.x, a.n_parts);
+    const uint64_t step = a.tables.count->now;
+    PartSums parts(a.sampling.parts + first_part, a.n_parts);
     uint64_t own = 0;
-#pragma unroll 8
+#pragma unroll 4
     for (int i = threadIdx.x; i < n_chunks; i += kSampleThreads) own = max(own, chunks[i]);
-    sum_up(totals, part, a.sampling.parts + first_part, a.n_parts);
     early.check(a, blockIdx.x, looked);
     const Row& row = early.row;
     const DeviceRun& run = row.run;
@@ -288,29 +324,31 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
     const bool greedy = !(p.temp > 0.0f), listed = p.top_k > 0 && p.top_k <= kSureCandidates;
     int wanted = greedy ? 1 : listed ? p.top_k : kSureCandidates;
     if (x == raw) wanted = max(wanted, p.n_top);
-    __syncthreads();
-    Best best = list_from_chunks(s, x, a.vocab, chunks, n_chunks, own, totals.n_finite, wanted);
+    Best best = list_from_chunks(s, x, a.vocab, chunks, n_chunks, own, wanted, [&] { parts.count(totals); });
     const float top = best.n > 0 ? logit_of(s.list[0]) : -INFINITY;
-    const float raw_top = totals.raw_max;
-    const double raw_sum = totals.raw_sum;
-    int id = best.n > 0 ? id_of(s.list[0]) : 0;
-    if (!greedy && best.n > 0 && isfinite(top)) {
-        // The first top_k of the list, if it holds them all, or all candidates; otherwise the best, whose mass is to be
-        // compared with that of all logits.
-        const bool k_listed = p.top_k > 0 && best.n >= p.top_k, all = k_listed || best.is_all;
-        const bool k_elsewhere = !all && p.top_k > 0 && p.top_k < a.vocab;
-        const float uniform = philox_uniform_at(p.seed, position);
-        id = best.overflow || k_elsewhere ? -1
-                                          : draw_from_list(s, p, k_listed ? p.top_k : best.n, all, totals.sum, uniform);
-        if (id < 0) id = draw_slowly(s, p, x, a.vocab, top, uniform);
+    uint64_t drawn = best.n > 0 ? s.list[0] : ordered_candidate(-INFINITY, 0);
+    // The first top_k of the list, if it holds them all, or all candidates; otherwise the best, whose mass is to be
+    // compared with that of all logits.
+    const bool draws = !greedy && best.n > 0 && isfinite(top);
+    const bool k_listed = p.top_k > 0 && best.n >= p.top_k, all = k_listed || best.n == totals.n_finite;
+    const bool k_elsewhere = !all && p.top_k > 0 && p.top_k < a.vocab;
+    const float uniform = philox_uniform_at(p.seed, position);
+    int place = -1;
+    if (draws && !best.overflow && !k_elsewhere) {
+        place = draw_from_list(s, p, k_listed ? p.top_k : best.n, all, totals, uniform, [&] { parts.add_up(totals); });
+        if (place >= 0) drawn = s.list[place];
+    } else {
+        parts.add_up(totals);
+        __syncthreads();
     }
-    __syncthreads();
+    if (draws && place < 0) drawn = draw_slowly(s, p, x, a.vocab, top, uniform);
 
-    const uint64_t step = a.tables.count->now;
+    const int id = id_of(drawn);
     SampleResult& result =
         a.sampling.results[step % kResultSteps * a.sampling.max_results + a.first + static_cast<int>(blockIdx.x)];
-    const double log_total = static_cast<double>(raw_top) + log(raw_sum);
+    const double log_total = totals.log_raw;
     if (p.n_top > 0) {
+        __syncthreads();  // all have read the list
         if (x != raw || best.overflow) best = select_best(s, raw, a.vocab, p.n_top);
         const int n = min(best.n, p.n_top);
         for (int i = threadIdx.x; i < n; i += kSampleThreads) {
@@ -324,7 +362,7 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const __grid_con
         a.tables.sampled[run.slot] = id;
         result.position = position;
         result.slot = run.slot;
-        result.token = {id, static_cast<float>(raw[id] - log_total)};
+        result.token = {id, static_cast<float>((x == raw ? logit_of(drawn) : raw[id]) - log_total)};
     }
     if (p.n_top > 0) {
         __threadfence_system();

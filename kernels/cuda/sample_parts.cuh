@@ -13,20 +13,32 @@ inline constexpr int kListed = 2 * kSampleThreads;  // candidates that are sorte
 inline constexpr int kSureCandidates = 256;         // the list holds at least so many, if there are
 
 struct SampleShared {
-    uint64_t* list;  // (kListed)
-    double* sums;    // (kListed)
-    double* warps;   // (kSampleWarps)
-    float* maxima;   // (kSampleWarps)
-    int* counter;
+    uint64_t* list;         // (kListed)
+    double *plain, *drawn;  // (kListed) each: running sums of weights, by which top-p cuts and by which is drawn
+    double* warps;          // (kSampleWarps)
+    int* counters;          // (2): candidates and chunks listed
+    uint32_t *least, *most, *bound;  // (1), (1), (3): bound_of's
+    int* bins;                       // (kBins), where `plain` will be
+    int* chunks;                     // (kListedChunks), where `drawn` will be
+
+    static constexpr int kBins = kSampleThreads, kListedChunks = 2 * kListed;
 
     __device__ explicit SampleShared(unsigned char* base) {
         list = reinterpret_cast<uint64_t*>(base);
-        sums = reinterpret_cast<double*>(list + kListed);
-        warps = sums + kListed;
-        maxima = reinterpret_cast<float*>(warps + kSampleWarps);
-        counter = reinterpret_cast<int*>(maxima + kSampleWarps);
+        plain = reinterpret_cast<double*>(list + kListed), drawn = plain + kListed;
+        warps = drawn + kListed;
+        counters = reinterpret_cast<int*>(warps + kSampleWarps);
+        least = reinterpret_cast<uint32_t*>(counters + 2), most = least + 1, bound = least + 2;
+        bins = reinterpret_cast<int*>(plain);
+        chunks = reinterpret_cast<int*>(drawn);
     }
-    static constexpr size_t kBytes = kListed * 16 + kSampleWarps * 12 + 16;
+    // Before a list is filled, by all threads; they must meet before it is.
+    __device__ __forceinline__ void clear() const {
+        bins[threadIdx.x] = 0;
+        if (threadIdx.x < 2) counters[threadIdx.x] = 0;
+        if (threadIdx.x == 0) *least = 0xffffffffu, *most = 0;
+    }
+    static constexpr size_t kBytes = kListed * 24 + kSampleWarps * 8 + 32;
 };
 
 __device__ __forceinline__ uint32_t ordered(float v) {
@@ -63,16 +75,6 @@ __device__ double block_sum(const SampleShared& s, int n, F&& f) {
     return warp_sum(s.warps[threadIdx.x & 31]);  // there are as many warps as lanes
 }
 
-// The largest of the threads' numbers.
-__device__ inline uint32_t block_max_bits(const SampleShared& s, uint32_t bits) {
-    auto* warps = reinterpret_cast<uint32_t*>(s.maxima);
-    bits = __reduce_max_sync(0xffffffffu, bits);
-    __syncthreads();
-    if ((threadIdx.x & 31) == 0) warps[threadIdx.x / 32] = bits;
-    __syncthreads();
-    return __reduce_max_sync(0xffffffffu, warps[threadIdx.x & 31]);
-}
-
 // Maximum of f(i), i < n.
 template <class F>
 __device__ float block_max(const SampleShared& s, int n, F&& f) {
@@ -81,51 +83,60 @@ __device__ float block_max(const SampleShared& s, int n, F&& f) {
     for (int i = threadIdx.x; i < n; i += kSampleThreads) max = fmaxf(max, f(i));
     max = warp_max(max);
     __syncthreads();
-    if ((threadIdx.x & 31) == 0) s.maxima[threadIdx.x / 32] = max;
+    auto* warps = reinterpret_cast<float*>(s.warps);
+    if ((threadIdx.x & 31) == 0) warps[threadIdx.x / 32] = max;
     __syncthreads();
-    return warp_max(s.maxima[threadIdx.x & 31]);
+    return warp_max(warps[threadIdx.x & 31]);
 }
 
-// How many i < n, n at most kListed, have f(i).
+// How many i < n have f(i); of a warp.
 template <class F>
-__device__ int count_if(int n, F&& f) {
-    const int a = threadIdx.x, b = threadIdx.x + kSampleThreads;
-    return __syncthreads_count(a < n && f(a)) + __syncthreads_count(b < n && f(b));
-}
-
-// sums[i] = f(0) + … + f(i) for i < kListed.
-template <class F>
-__device__ void running_sums(const SampleShared& s, F&& f) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, i = 2 * threadIdx.x;
-    const double a = f(i), b = f(i + 1);
-    double sum = a + b;
-#pragma unroll
-    for (int d = 1; d < 32; d *= 2) {
-        const double before = __shfl_up_sync(0xffffffffu, sum, d);
-        if (lane >= d) sum += before;
+__device__ __forceinline__ int count_if(int n, F&& f) {
+    int count = 0;
+    for (int first = 0; first < n; first += 32) {
+        const int i = first + static_cast<int>(threadIdx.x & 31);
+        count += __popc(__ballot_sync(0xffffffffu, i < n && f(i)));
     }
-    __syncthreads();
-    if (lane == 31) s.warps[warp] = sum;
-    __syncthreads();
-    const double base = warp_sum(lane < warp ? s.warps[lane] : 0.0);
-    s.sums[i] = base + (sum - b);
-    s.sums[i + 1] = base + sum;
-    __syncthreads();
+    return count;
+}
+
+// sums[i] = f(0) + … + f(i) for i < n, in a fixed order; by a warp.
+template <class F>
+__device__ __forceinline__ void running_sums(double* sums, int n, F&& f) {
+    const int lane = threadIdx.x & 31;
+    double base = 0;
+#pragma unroll 1
+    for (int i = lane; i - lane < n; i += 32) {
+        double sum = f(i);
+#pragma unroll
+        for (int d = 1; d < 32; d *= 2) {
+            const double before = __shfl_up_sync(0xffffffffu, sum, d);
+            if (lane >= d) sum += before;
+        }
+        if (i < n) sums[i] = base + sum;
+        base += __shfl_sync(0xffffffffu, sum, 31);
+    }
 }
 
 // Sorts list[0 … n), of different candidates, best first; n at most kFewListed: more are sorted faster by exchanges.
+// A candidate's place is the number of better ones, which a warp counts.
 inline constexpr int kFewListed = 256;
 __device__ inline void sort_by_rank(const SampleShared& s, int n) {
-    __syncthreads();
-    const int i = threadIdx.x;
-    const uint64_t own = i < n ? s.list[i] : 0;
-    int rank = 0;
-    if (i < n) {
-#pragma unroll 8
-        for (int j = 0; j < n; j++) rank += s.list[j] > own;
+    static_assert(kFewListed <= 32 * kSampleWarps);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+    uint64_t own = 0;
+    int place = 0;
+#pragma unroll 1
+    for (int k = 0; warp + 32 * k < n; k++) {
+        const uint64_t candidate = s.list[warp + 32 * k];
+        int better = 0;
+#pragma unroll 1
+        for (int j = lane; j < n; j += 32) better += s.list[j] > candidate;
+        better = __reduce_add_sync(0xffffffffu, better);
+        if (lane == k) own = candidate, place = better;
     }
     __syncthreads();
-    if (i < n) s.list[rank] = own;
+    if (own != 0) s.list[place] = own;
     __syncthreads();
 }
 
@@ -163,12 +174,11 @@ __device__ __forceinline__ void for_logits(const float* x, int vocab, F&& f) {
 
 struct Best {
     int n = 0;              // candidates in the list, in order
-    bool is_all = false;    // there are no others
     bool overflow = false;  // the list had no room: only its first is right
 };
 
 // The largest of the threads' candidates becomes the list.
-__device__ inline void list_largest(const SampleShared& s, uint64_t own) {
+__device__ inline Best list_largest(const SampleShared& s, uint64_t own) {
 #pragma unroll
     for (int d = 16; d > 0; d /= 2) own = max(own, __shfl_xor_sync(0xffffffffu, own, d));
     __syncthreads();
@@ -181,74 +191,109 @@ __device__ inline void list_largest(const SampleShared& s, uint64_t own) {
         if (threadIdx.x == 0) s.list[0] = own;
     }
     __syncthreads();
+    return {s.list[0] != 0, false};
+}
+
+// v of this lane and of those after it.
+__device__ __forceinline__ int sum_from_lane(int v) {
+    const int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int after = __shfl_down_sync(0xffffffffu, v, d);
+        if (lane + d < 32) v += after;
+    }
+    return v;
+}
+
+// A number that `wanted` of the threads' keys reach, and few more (a key of 0 is none; 0 where there are fewer). Keys
+// are counted by their first digit after what they all share; where one digit holds too many, these by their next one.
+// One warp looks at the counts: done by all of them it would take longer than a barrier.
+__device__ inline uint32_t bound_of(const SampleShared& s, uint32_t key, int wanted) {
+    constexpr int kFewMore = 32, kDigit = 10;
+    static_assert(SampleShared::kBins == 1 << kDigit && SampleShared::kBins == 32 * 32);
+    const int lane = threadIdx.x & 31, enough = min(wanted, kSampleThreads);
+    const uint32_t least = __reduce_min_sync(0xffffffffu, key == 0 ? 0xffffffffu : key);
+    const uint32_t most = __reduce_max_sync(0xffffffffu, key);
+    if (lane == 0) atomicMin(s.least, least), atomicMax(s.most, most);
+    __syncthreads();
+    int bits = 32 - __clz(*s.least ^ *s.most);  // that are not the same in all keys
+    uint32_t bound = bits < 32 ? *s.most >> bits << bits : 0;
+    int beyond = 0;  // keys of greater digits
+#pragma unroll 1
+    for (;;) {
+        // A lane of the looking warp has 32 digits that follow each other, 32 words apart.
+        const int shift = max(bits - kDigit, 0);
+        const uint32_t rest = key - bound;
+        if (key >= bound && key != 0 && static_cast<uint64_t>(rest) >> bits == 0) {
+            const uint32_t digit = rest >> shift;
+            atomicAdd(&s.bins[digit % 32 * 32 + digit / 32], 1);
+        }
+        __syncthreads();
+        if (threadIdx.x < 32) {
+            int sum = 0;
+#pragma unroll 8
+            for (int j = 0; j < 32; j++) sum += s.bins[32 * j + lane];
+            // From the greatest digits down, the lane in whose digits enough is reached, then the digit.
+            const int from_lane = beyond + sum_from_lane(sum);
+            const unsigned lanes = __ballot_sync(0xffffffffu, from_lane >= enough);
+            const int l = 31 - __clz(lanes | 1), after = __shfl_sync(0xffffffffu, from_lane - sum, l);
+            const int here = s.bins[32 * lane + l], from_digit = after + sum_from_lane(here);
+            const int d = 31 - __clz(__ballot_sync(0xffffffffu, from_digit >= enough) | 1);
+            if (lane == d) {
+                s.bound[0] = lanes == 0 ? 0 : bound + (static_cast<uint32_t>(32 * l + d) << shift);
+                s.bound[1] = lanes != 0 && from_digit > enough + kFewMore && shift > 0;  // too many
+                s.bound[2] = from_digit - here;
+            }
+        }
+        __syncthreads();
+        bound = s.bound[0];
+        if (s.bound[1] == 0) return bound;
+        beyond = static_cast<int>(s.bound[2]), bits = shift;
+        s.bins[threadIdx.x] = 0;
+        __syncthreads();
+    }
 }
 
 // Puts the `wanted` best (or all, if there are fewer) into the list, and a few more. own: the thread's best candidate,
-// 0 for none; n_finite: candidates of all threads; each(bound, f): calls f(logit, id) for those of the thread's logits
-// that may reach the bound. The bound is the wanted-th largest of the threads' own: at least so many candidates reach
-// it. -inf is no candidate.
+// 0 for none; each(bound, f): calls f(logit, id) for those of the thread's logits that may reach the bound. The bound
+// is the wanted-th largest of the threads' own, or little less: at least so many candidates reach it. -inf is no
+// candidate. The shared memory has been cleared.
 template <class Each>
-__device__ __forceinline__ Best fill_list(const SampleShared& s, uint64_t own, int n_finite, int wanted, Each&& each) {
-    Best best;
-    if (wanted == 1) {
-        list_largest(s, own);
-        best.n = s.list[0] != 0;
-        best.is_all = n_finite == best.n;
-        return best;
-    }
-    // Bits that the largest and the smallest share need no search; it ends where few more than wanted are left.
-    constexpr int kFewMore = 32;
-    const auto key = static_cast<uint32_t>(own >> 32);
-    const uint32_t different = block_max_bits(s, key) ^ ~block_max_bits(s, ~key);
-    const int bits = 32 - __clz(different);
-    uint32_t bound = bits < 32 ? key >> bits << bits : 0;
-    for (int bit = bits - 1; bit >= 0; bit--) {
-        const uint32_t higher = bound | 1u << bit;
-        const int n = __syncthreads_count(key >= higher), enough = min(wanted, kSampleThreads);
-        if (n < enough) continue;
-        bound = higher;
-        if (n <= enough + kFewMore) break;
-    }
-    if (threadIdx.x == 0) *s.counter = 0;
-    __syncthreads();
+__device__ __forceinline__ Best fill_list(const SampleShared& s, uint64_t own, int wanted, Each&& each) {
+    const uint32_t bound = bound_of(s, static_cast<uint32_t>(own >> 32), wanted);
     each(bound, [&](float v, int i) {
         if (v == -INFINITY || ordered(v) < bound) return;
-        const int at = atomicAdd(s.counter, 1);
+        const int at = atomicAdd(&s.counters[0], 1);
         if (at < kListed) s.list[at] = ordered_candidate(v, i);
     });
     __syncthreads();
-    best.n = *s.counter;
-    best.is_all = n_finite == best.n;
-    best.overflow = best.n > kListed;
-    if (best.overflow) {  // the best of all, at least
-        best.n = 1;
+    const int n = s.counters[0];
+    if (n > kListed) {  // the best of all, at least
         list_largest(s, own);
-        return best;
+        return {1, true};
     }
-    if (best.n <= kFewListed) {
-        sort_by_rank(s, best.n);
-        return best;
+    if (n <= kFewListed) {
+        sort_by_rank(s, n);
+        return {n, false};
     }
     int size = 2 * kFewListed;
-    while (size < best.n) size *= 2;
+    while (size < n) size *= 2;
     for (int i = threadIdx.x; i < size; i += kSampleThreads) {
-        if (i >= best.n) s.list[i] = 0;
+        if (i >= n) s.list[i] = 0;
     }
     sort_list(s, size);
-    return best;
+    return {n, false};
 }
 
 // The same of a row of logits alone.
 __device__ inline Best select_best(const SampleShared& s, const float* x, int vocab, int wanted) {
+    s.clear();
+    __syncthreads();
     uint64_t own = 0;
-    int n_finite = 0;
     for_logits(x, vocab, [&](float v, int i) {
-        if (v == -INFINITY) return;
-        own = max(own, ordered_candidate(v, i));
-        n_finite++;
+        if (v != -INFINITY) own = max(own, ordered_candidate(v, i));
     });
-    n_finite = static_cast<int>(block_sum(s, kSampleThreads, [&](int) { return static_cast<double>(n_finite); }));
-    return fill_list(s, own, n_finite, wanted, [&](uint32_t, auto&& f) { for_logits(x, vocab, f); });
+    return fill_list(s, own, wanted, [&](uint32_t, auto&& f) { for_logits(x, vocab, f); });
 }
 
 // Sum of weight(logit) over the candidates from `least` on.

@@ -114,8 +114,10 @@ void CudaBackend::norm_qkv_rope(const Step& s, View x, const Norm& norm, const Q
 void CudaBackend::logits(const Step& s, View x, const Norm& norm, const Weight& head, int first, View logits) {
     if (!folds_norm(s, x, logits.rows, head)) return Backend::logits(s, x, norm, head, first, logits);
     FewRows p;
-    p.gather = true;
     std::copy_n(s.wanted.begin() + first, logits.rows, p.rows.row);
+    // All rows as they are may have been handed on.
+    p.gather = logits.rows != x.rows;
+    for (int i = 0; i < logits.rows; ++i) p.gather = p.gather || p.rows.row[i] != i;
     normed_products(x, norm, head, logits, p);
 }
 

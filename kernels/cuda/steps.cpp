@@ -192,7 +192,7 @@ void CudaBackend::bind(const Step& s) {
 void CudaBackend::upload(const Step& s) {
     if (step_.n_runs > max_runs_ || step_.n_rows > max_table_rows_ || step_.n_tiles > max_tiles_) {
         check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
-        plans_.clear();
+        forget_plans();
         reserve_tables(step_.n_runs, step_.n_rows, step_.n_tiles);
     }
     Staging& staging = staging_[next_staging_++ % kStagings];
@@ -240,19 +240,36 @@ void CudaBackend::note_next(const Step& s) {
 
 // ---- submit and receive
 
-// The plan of a shape that has come before; a new shape is noted.
-CudaBackend::Plan* CudaBackend::known_plan(const Step& s) {
+// The plan of the step's shape, a new one where it has not come before.
+CudaBackend::Plan& CudaBackend::plan_of(const Step& s) {
     Shape shape;
     for (const Run& r : s.runs) shape.run_rows.push_back(r.n_rows);
     shape.wanted = s.wanted;
     shape.sample = s.sample;
     for (Plan& p : plans_) {
-        if (p.shape == shape) return &p;
+        if (p.shape == shape) return p;
     }
     constexpr size_t kMaxPlans = 256;
     if (plans_.size() == kMaxPlans) plans_.pop_front();
-    plans_.push_back({std::move(shape), GraphExec()});
-    return nullptr;
+    plans_.push_back({std::move(shape), false, {}, GraphExec()});
+    return plans_.back();
+}
+
+// Of the step that is being submitted, too.
+void CudaBackend::forget_plans() {
+    plans_.clear();
+    plan_ = nullptr;
+}
+
+// Notes the products of a shape that comes first, and tells which one came after this one then: of the last, the first.
+CudaBackend::Product CudaBackend::product_after(const Product& product) {
+    if (plan_ == nullptr) return {};
+    std::vector<Product>& products = plan_->products;
+    if (!capturing_) {
+        products.push_back(product);
+        return {};
+    }
+    return products.empty() ? Product() : products[++n_products_ % products.size()];
 }
 
 GraphExec CudaBackend::capture(const Step& s, const Forward& forward) {
@@ -291,15 +308,18 @@ void CudaBackend::submit(const Step& s, const Forward& forward) {
     if (!continues(s)) upload(s);
     in_step_ = true;
     struct Leave {
-        bool& flag;
-        ~Leave() { flag = false; }
-    } leave{in_step_};
-    Plan* plan = options_.graphs && step_.decode && !s.on_logits && !s.on_logprobs ? known_plan(s) : nullptr;
-    if (plan == nullptr) {
-        forward(s);
+        CudaBackend& backend;
+        ~Leave() { backend.in_step_ = false, backend.plan_ = nullptr; }
+    } leave{*this};
+    if (options_.graphs && step_.decode && !s.on_logits && !s.on_logprobs) plan_ = &plan_of(s);
+    if (plan_ != nullptr && plan_->complete) {
+        n_products_ = 0;
+        if (!plan_->graph) plan_->graph = capture(s, forward);
+        check(cudaGraphLaunch(plan_->graph.get(), gpu_.stream), "launch of a step");
     } else {
-        if (!plan->graph) plan->graph = capture(s, forward);
-        check(cudaGraphLaunch(plan->graph.get(), gpu_.stream), "launch of a step");
+        if (plan_ != nullptr) plan_->products.clear();
+        forward(s);
+        if (plan_ != nullptr) plan_->complete = true;
     }
     note_next(s);
     pending_.push_back({n_steps_, s.sample ? static_cast<int>(s.wanted.size()) : 0});

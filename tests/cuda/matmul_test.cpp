@@ -81,6 +81,63 @@ TEST_CASE("a row of up to sixteen has the same bits in any company", "[op]") {
     CHECK(rig.get(all) == rig.get(one));
 }
 
+TEST_CASE("rows that one block has no room for: the same bits in any company", "[op]") {
+    const DType type = GENERATE(DType::kBF16, DType::kF16);
+    const int64_t rows = GENERATE(100, 2100, 2824);  // tiles: few; as many as blocks; two a block, the last in part
+    const int64_t cols = GENERATE(6144, 8448);       // groups of 64: a multiple of all warps, and not
+    Rig rig;
+    Matrix w = random_matrix(rows, cols, 31), w_next = random_matrix(24, rows, 34);
+    const std::vector<float> bias = random_matrix(1, rows, 35).values;
+    const Weight weight = rig.weight(w, type, bias), after = rig.weight(w_next, type);
+    const Norm norm{rig.vector(random_matrix(1, rows, 36, 0.3f, 1.0f)), 1e-5f};
+    const Matrix x = rounded(random_matrix(16, cols, 32), rig.act()), y = random_matrix(16, rows, 33);
+    View in = rig.put(x, rig.act()), one = rig.put(y, DType::kF32), next_one = rig.matrix(16, 24, DType::kF32);
+    for (int i = 0; i < 16; ++i) {
+        rig->matmul_add(step_of(kDecode, 0, 0, 1), in.slice(i, 1), weight, one.slice(i, 1), {});
+        rig->norm_matmul(step_of(kDecode, 0, 0, 1), one.slice(i, 1), norm, after, next_one.slice(i, 1));
+    }
+    const Matrix alone = rig.get(one);
+    if (rows == 100) {
+        std::vector<double> expected = product(as_multiplied(x, type), w, bias);
+        for (size_t i = 0; i < expected.size(); ++i) expected[i] += y.values[i];
+        CHECK(nmse(alone.values, expected) < product_tolerance(type, DType::kF32, 1, false));
+    }
+    for (const int n : {6, 8, 11, 16}) {
+        View all = rig.put(y, DType::kF32), next = rig.matrix(n, 24, DType::kF32);
+        rig->matmul_add(step_of(kDecode, 0, 0, n), in.slice(0, n), weight, all.slice(0, n), norm);
+        rig->norm_matmul(step_of(kDecode, 0, 0, n), all.slice(0, n), norm, after, next);
+        INFO(n << " rows");
+        CHECK(rig.get(all.slice(0, n)) == rig.get(one.slice(0, n)));
+        CHECK(rig.get(next) == rig.get(next_one.slice(0, n)));
+    }
+}
+
+TEST_CASE("a step that finds its work memory too small, after many other shapes, is a graph later like those", "[op]") {
+    Rig rig;
+    Matrix small = random_matrix(32, 64, 41), wide = random_matrix(96, 1024, 42);
+    const Weight products = rig.weight(small, DType::kBF16), quantized = rig.weight(wide, DType::kQ8_0);
+    const Matrix many_values = rounded(random_matrix(40, 1024, 44), rig.act());
+    const View in = rig.put(rounded(random_matrix(40, 64, 43), rig.act()), rig.act()),
+               many = rig.put(many_values, rig.act());
+    const View out = rig.matrix(40, 32, DType::kF32), widened = rig.matrix(40, 96, DType::kF32);
+    Step s = step_of(kDecode, 0, 0, 1);
+    const auto submit = [&](int shape, bool grows) {
+        s.wanted = {shape};
+        rig->submit(s, [&](const Step& step) {
+            for (int i = 0; i < 20; ++i) rig->matmul(step, in.slice(i, 1), products, out.slice(i, 1));
+            if (grows) rig->matmul(step, many, quantized, widened);  // so many rows are widened to bf16 first
+            for (int i = 20; i < 40; ++i) rig->matmul(step, in.slice(i, 1), products, out.slice(i, 1));
+        });
+        rig->receive();
+        return rig.get(out);
+    };
+    const Matrix expected = submit(0, false);
+    for (int shape = 1; shape < 24; ++shape) CHECK(submit(shape, false) == expected);
+    for (int i = 0; i < 4; ++i) CHECK(submit(24, true) == expected);
+    CHECK(nmse(rig.get(widened).values, product(many_values, wide)) < 1e-3);
+    for (int shape = 0; shape < 24; ++shape) CHECK(submit(shape, false) == expected);
+}
+
 TEST_CASE("f16 activations of quantised weights: the same bits in any company, however wide", "[op]") {
     const DType type = GENERATE(DType::kQ8_0, DType::kQ4_K, DType::kQ6_K);
     Rig rig;

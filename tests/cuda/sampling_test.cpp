@@ -110,6 +110,40 @@ TEST_CASE("equal logits: the lower id; banned ones: never; nothing finite: the f
     CHECK(sampler.draw(logits, 4).front().token.id == 0);
 }
 
+TEST_CASE("logits close together beside some far away: the list is found by more than their first digits", "[op]") {
+    const int64_t vocab = 1000;
+    Sampler sampler(vocab);
+    Matrix logits = random_matrix(1, vocab, 12, 1e-3f);
+    for (float& logit : logits.values) logit += 8.0f;
+    for (size_t i = 7; i < logits.values.size(); i += 256) logits.values[i] = -1000.0f;  // all that one thread looks at
+    for (int position = 100; position < 120; ++position) {
+        const SamplingParams p = params(1, position % 2 == 0 ? 40 : 3, 0.99f, 0);
+        sampler.rig()->set_sampling(0, p);
+        check_same(sampler.draw(logits, position - 1).front(), sample_token(logits.values, p, {}, 0, position));
+    }
+}
+
+TEST_CASE("a large vocabulary: random, mostly banned, and more ties than there is room for", "[op]") {
+    const int64_t vocab = 131072;
+    Sampler sampler(vocab);
+    const Matrix random = random_matrix(1, vocab, 13, 2.0f);
+    Matrix banned = random, ties = random;
+    for (size_t i = 0; i < banned.values.size(); ++i) {
+        if (i % 4099 != 5) banned.values[i] = -kInf;
+        ties.values[i] = i % 3 == 0 ? 9.0f : -4.0f;
+    }
+    int position = 200;
+    for (const Matrix& logits : {random, banned, ties}) {
+        for (const SamplingParams& p : {params(0, 40, 0.95f, 0.05f), params(0.8f, 40, 0.95f, 0.05f),
+                                        params(1, 0, 0.9f, 0), params(1.2f, 5, 1, 0)}) {
+            sampler.rig()->set_sampling(0, p);
+            INFO("temp " << p.temp << ", top_k " << p.top_k);
+            check_same(sampler.draw(logits, position - 1).front(), sample_token(logits.values, p, {}, 0, position));
+            position++;
+        }
+    }
+}
+
 TEST_CASE("bias and penalties of the recent tokens", "[op]") {
     const int64_t vocab = GENERATE(1000, 5000);  // one part of the logits, three
     Sampler sampler(vocab);

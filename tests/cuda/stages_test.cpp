@@ -2,6 +2,7 @@
 // rows; a row has the same bits in any company of up to sixteen.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <numeric>
 
 #include "tests/cuda/rig.h"
 
@@ -303,23 +304,34 @@ TEST_CASE("rows that a product prepares for the next one's norm have the bits of
         other{rig.vector(random_matrix(1, d, 74, 0.3f, 1.0f)), 1e-5f};
     const Matrix x = random_matrix(n, d, 75);
     const View y = rig.put(rounded(random_matrix(n, 256, 76), rig.act()), rig.act());
-    // Twice, as in two sub-layers: what is prepared is that of the last product, and for its norm alone.
-    const auto run = [&](View rows, View stream, View once, View twice, View of_other) {
-        const Step s = step_of(kDecode, 0, 0, static_cast<int>(rows.rows));
+    View reversed;
+    // Twice, as in two sub-layers: what is prepared is that of the last product, and for its norm alone. Logits of all
+    // rows read it too; of some, or in another order, they do not.
+    const auto run = [&](View rows, View stream, View once, View twice, View of_other, View logits) {
+        Step s = step_of(kDecode, 0, 0, static_cast<int>(rows.rows));
+        s.wanted.resize(static_cast<size_t>(rows.rows));
+        std::iota(s.wanted.begin(), s.wanted.end(), 0);
         rig->matmul_add(s, rows, out, stream, next);
         rig->norm_matmul(s, stream, next, in, once);
         rig->matmul_add(s, rows, out, stream, next);
         rig->norm_matmul(s, stream, other, in, of_other);
         rig->norm_matmul(s, stream, next, in, twice);
+        rig->logits(s, stream, next, in, 0, logits);
+        if (rows.rows == 1) return;
+        std::reverse(s.wanted.begin(), s.wanted.end());
+        rig->logits(s, stream, next, in, 0, reversed);
     };
     const auto outputs = [&] { return rig.matrix(n, 48, DType::kF32); };
+    reversed = outputs();
     View together = rig.put(x, DType::kF32), alone = rig.put(x, DType::kF32);
-    View got[] = {outputs(), outputs(), outputs()}, expected[] = {outputs(), outputs(), outputs()};
-    run(y, together, got[0], got[1], got[2]);
+    View got[] = {outputs(), outputs(), outputs(), outputs()},
+         expected[] = {outputs(), outputs(), outputs(), outputs()};
+    run(y, together, got[0], got[1], got[2], got[3]);
     for (int i = 0; i < n; ++i) {
-        run(y.slice(i, 1), alone.slice(i, 1), expected[0].slice(i, 1), expected[1].slice(i, 1),
-            expected[2].slice(i, 1));
+        run(y.slice(i, 1), alone.slice(i, 1), expected[0].slice(i, 1), expected[1].slice(i, 1), expected[2].slice(i, 1),
+            expected[3].slice(i, 1));
     }
     CHECK(rig.get(together) == rig.get(alone));
-    for (int i = 0; i < 3; ++i) CHECK(rig.get(got[i]) == rig.get(expected[i]));
+    for (int i = 0; i < 4; ++i) CHECK(rig.get(got[i]) == rig.get(expected[i]));
+    for (int i = 0; i < n; ++i) CHECK(rig.get(reversed.slice(i, 1)) == rig.get(got[3].slice(n - 1 - i, 1)));
 }
