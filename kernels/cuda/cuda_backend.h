@@ -110,15 +110,11 @@ class CudaBackend final : public Backend {
         bool sample = false;
         bool operator==(const Shape&) const = default;
     };
-    struct Product {  // of a few rows, with 16-bit weights
-        DeviceWeight w;
-        FewRows::Pairing pairing = FewRows::kNone;
-    };
     struct Plan {
         Shape shape;
-        bool complete = false;          // all products are known
-        std::vector<Product> products;  // in their order
-        GraphExec graph;                // captured when the shape comes a second time
+        bool complete = false;                   // all products are known
+        std::vector<FewRows::Product> products;  // with 16-bit weights, in their order
+        GraphExec graph;                         // captured when the shape comes a second time
     };
     struct Staging {
         HostPointer memory;
@@ -137,7 +133,7 @@ class CudaBackend final : public Backend {
     void check_step(const Step& s) const;
     Plan& plan_of(const Step& s);
     void forget_plans();
-    Product product_after(const Product& product);
+    FewRows::Product product_after(const FewRows::Product& product);
     GraphExec capture(const Step& s, const Forward& forward);
     void wait_for(const SampleResult& result, uint64_t step);
 

@@ -61,8 +61,10 @@ struct FewRows {
     const float* next_norm = nullptr;
     const unsigned char* handed_on = nullptr;
     // Of products with 16-bit weights: which one is expected after this one. Its first weights are sent for.
-    DeviceWeight ahead;
-    Pairing ahead_pairing = kNone;
+    struct Product {
+        DeviceWeight w;
+        Pairing pairing = kNone;
+    } ahead;
 
     int n_rows() const { return static_cast<int>(gather ? y.rows : x.rows); }
 };

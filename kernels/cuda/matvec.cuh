@@ -133,7 +133,7 @@ template <class P, FewRows::Pairing kPairing, int kSpread = 0>
 __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_constant__ MatvecArgs a) {
     using Sums = MatvecSums<P::kRows>;
     constexpr int kEights = (P::kRows + 7) / 8;
-    using Shared = Spread<kSpread>;
+    using Cluster = Spread<kSpread>;
     __shared__ __align__(16) float sums[kSumSets<P, kSpread>][kMaxWarps * Sums::kOfWarp];
     __shared__ __align__(16) float squares[8 * kEights * kMaxWarps];
     __shared__ float scales[8 * kEights];
@@ -179,14 +179,14 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
 #pragma unroll 1
         for (int group = at.group; group < at.end; group += at.step(a)) {
             const auto columns =
-                P::columns(x, Shared::local(a, group));  // on their way, if they are not in shared memory
+                P::columns(x, Cluster::local(a, group));  // on their way, if they are not in shared memory
             ring.take(a, [&](const typename P::Raw& raw) { P::add(raw, x, columns, group, sum); });
         }
         if constexpr (!P::kBulk) {
             if (at.block + static_cast<int>(gridDim.x) >= a.n_blocks) send_ahead<P>(a);
         }
         if constexpr (kSpread > 0) {
-            const int to = Shared::slot(a), place = (to & slots_mask) << a.split_bits | Shared::part(a);
+            const int to = Cluster::slot(a), place = (to & slots_mask) << a.split_bits | Cluster::part(a);
             cluster_wait();
 #pragma unroll
             for (int e = 0; e < kEights; e++) {
@@ -296,7 +296,7 @@ int matvec_spread(const Gpu& gpu, const Sharing& sharing, const DeviceWeight& w,
     if (P::kBulk || P::kRows == 1 || p.pairing != FewRows::kNone || p.norm != nullptr) return 0;
     if (w.cols % P::kColumns != 0 || p.x.type != DType::kBF16 || p.n_rows() * w.cols <= (128 << 10) / 2) return 0;
     for (int spread = 2; spread > (P::kRows > 8 ? 1 : 0); spread--) {
-        const int columns = Spread<0>::n_local(sharing.n_groups, sharing.split) * P::kColumns >> spread;
+        const int columns = spread_groups(sharing.n_groups, sharing.split, spread) * P::kColumns;
         const size_t room = ring_room<P>(gpu, P::Activations::bytes(columns, p.n_rows()), true);
         const bool fits = room >= static_cast<size_t>(3 * matvec_warps(gpu) * place_bytes<P>(gpu));
         const int clusters = (sharing.n_blocks + (1 << spread) - 1) >> spread;
@@ -320,7 +320,7 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     if (spread > 0) a.n_blocks = (a.n_blocks + (1 << spread) - 1) >> spread << spread;
     a.staged =
         spread > 0 || P::Activations::kAlwaysStaged || p.norm != nullptr || stages_activations(gpu, w.cols, a.n_rows);
-    const int columns = spread == 0 ? w.cols : Spread<0>::n_local(a.n_groups, a.split) * P::kColumns >> spread;
+    const int columns = spread == 0 ? w.cols : spread_groups(a.n_groups, a.split, spread) * P::kColumns;
     const size_t activations = a.staged ? P::Activations::bytes(columns, a.n_rows) : 0;
     const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu));
     a.place_bytes = place_bytes<P>(gpu);
@@ -346,12 +346,12 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
         a.prepared = p.workspace;
     }
     if constexpr (!P::kBulk) {
-        const int64_t tile = int64_t{kTile} * padded_columns(p.ahead.cols) * 2, size = p.ahead.rows / kTile * tile;
+        const int64_t tile = int64_t{kTile} * padded_columns(p.ahead.w.cols) * 2, size = p.ahead.w.rows / kTile * tile;
         const int64_t most = size - n_warps * kAheadBytes<P>, last = gpu.n_multiprocessors - 1;
-        const Sharing next(n_warps, gpu.n_multiprocessors, p.ahead, P::kColumns, p.ahead_pairing);
+        const Sharing next(n_warps, gpu.n_multiprocessors, p.ahead.w, P::kColumns, p.ahead.pairing);
         // Where a block's first tiles begin (half of them are gates); of few tiles, evenly.
-        const int64_t first = tile * (p.ahead_pairing == FewRows::kGateUp ? next.slots / 2 : next.slots);
-        a.ahead = most > 0 ? p.ahead.data : nullptr;
+        const int64_t first = tile * (p.ahead.pairing == FewRows::kGateUp ? next.slots / 2 : next.slots);
+        a.ahead = most > 0 ? p.ahead.w.data : nullptr;
         a.ahead_stride = static_cast<int>(first * last <= most ? first : most / (last + 1) / 128 * 128);
     }
     const auto start = [&](auto kernel, int cluster = 0) {

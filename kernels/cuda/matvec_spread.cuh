@@ -32,10 +32,11 @@ struct Spread {
         if constexpr (kSpread == 0) return group;
         return (group >> a.split_bits << bits(a)) + (group & ((1 << bits(a)) - 1));
     }
-    // Groups that a block has room for.
-    static __host__ __device__ int n_local(int n_groups, int split) {
-        return (n_groups + split - 1) / split * (split >> kSpread);
-    }
 };
+
+// Groups that a block of 1 << spread has room for.
+__host__ __device__ inline int spread_groups(int n_groups, int split, int spread) {
+    return (n_groups + split - 1) / split * (split >> spread);
+}
 
 }  // namespace samba::cuda

@@ -29,10 +29,7 @@ void CudaBackend::few_rows(DType type, const DeviceWeight& w, FewRows p) {
     if (type != DType::kF32 && p.norm == nullptr && ((p.x.type != DType::kBF16 && !f16) || !aligned16(p.x))) {
         p.x = converted(kInput, p.x, DType::kBF16);
     }
-    if (type == DType::kBF16 || type == DType::kF16) {
-        const Product after = product_after({w, p.pairing});
-        p.ahead = after.w, p.ahead_pairing = after.pairing;
-    }
+    if (type == DType::kBF16 || type == DType::kF16) p.ahead = product_after({w, p.pairing});
     if (type != DType::kF32) p.workspace = reinterpret_cast<unsigned char*>(work(kPrepared, prepared_bytes(p.x.cols)));
     switch (type) {
         case DType::kF32:

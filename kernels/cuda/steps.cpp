@@ -262,14 +262,14 @@ void CudaBackend::forget_plans() {
 }
 
 // Notes the products of a shape that comes first, and tells which one came after this one then: of the last, the first.
-CudaBackend::Product CudaBackend::product_after(const Product& product) {
+FewRows::Product CudaBackend::product_after(const FewRows::Product& product) {
     if (plan_ == nullptr) return {};
-    std::vector<Product>& products = plan_->products;
+    std::vector<FewRows::Product>& products = plan_->products;
     if (!capturing_) {
         products.push_back(product);
         return {};
     }
-    return products.empty() ? Product() : products[++n_products_ % products.size()];
+    return products.empty() ? FewRows::Product() : products[++n_products_ % products.size()];
 }
 
 GraphExec CudaBackend::capture(const Step& s, const Forward& forward) {
