@@ -51,6 +51,15 @@ struct Rows {
     int first, n;
 };
 
+// Of a group of weights in shared memory.
+template <class P>
+constexpr int shared_bytes() {
+    if constexpr (P::kBulk) return P::kBytes;
+    return kGroupBytes<P>;
+}
+template <class P>
+inline constexpr int kSharedBytes = shared_bytes<P>();
+
 // A block's columns of W_x.
 template <class P>
 struct Slice {
@@ -62,22 +71,50 @@ struct Slice {
           first(first_group * P::kColumns),
           n_columns(max(min(n_groups * P::kColumns, a.w.cols - first), 0)) {}
 
-    // Where the lane's share of a tile's first group lies.
+    // Where a tile's first group lies.
     __device__ __forceinline__ unsigned char* tile(unsigned char* shared, int tile) const {
-        return shared + tile * n_groups * kGroupBytes<P> + (threadIdx.x & 31) * 16;
+        return shared + tile * n_groups * kSharedBytes<P>;
     }
-    // A lane copies what it will multiply itself.
-    __device__ __forceinline__ void fetch(const Args& a, unsigned char* shared) const {
+    // A warp copies the tiles that it will multiply itself; where they do not lie in whole groups, a lane its share.
+    __device__ __forceinline__ void fetch(const Args& a, unsigned char* shared, uint64_t* of_warp) const {
+        const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+        if constexpr (P::kBulk) {
+            if (lane != 0) return;
+            const int n = (a.n_tiles - warp + kWarps - 1) / kWarps, bytes = n_groups * P::kBytes;
+            init_copies(of_warp);
+            arrive_and_expect(of_warp, n * bytes);
 #pragma unroll 1
-        for (int t = threadIdx.x / 32; t < a.n_tiles; t += kWarps) {
-            unsigned char* to = tile(shared, t);
-#pragma unroll 1
-            for (int g = 0; g < n_groups; g++, to += kGroupBytes<P>) {
-                typename P::Raw none;
-                P::fetch(none, P::source(a.w, a.n_groups, t, first_group + g), ToShared{to});
+            for (int t = warp; t < a.n_tiles && bytes > 0; t += kWarps) {
+                copy_bulk<false>(tile(shared, t), P::source(a.w, a.n_groups, t, first_group), bytes, of_warp);
             }
+        } else {
+#pragma unroll 1
+            for (int t = warp; t < a.n_tiles; t += kWarps) {
+                unsigned char* to = tile(shared, t) + lane * 16;
+#pragma unroll 1
+                for (int g = 0; g < n_groups; g++, to += kSharedBytes<P>) {
+                    typename P::Raw none;
+                    P::fetch(none, P::source(a.w, a.n_groups, t, first_group + g), ToShared{to});
+                }
+            }
+            cp_async_commit();
         }
-        cp_async_commit();
+    }
+    __device__ __forceinline__ void wait(uint64_t* of_warp) const {
+        if constexpr (P::kBulk) {
+            __syncwarp();
+            wait_for_copies(of_warp, 0);
+        } else {
+            cp_async_wait<0>();
+        }
+    }
+    static __device__ __forceinline__ void load(typename P::Raw& raw, const unsigned char* group) {
+        const int lane = threadIdx.x & 31;
+        if constexpr (P::kBulk) {
+            P::load(raw, group, lane);
+        } else {
+            P::fetch(raw, typename P::Source(), FromShared{group + lane * 16});
+        }
     }
 };
 
@@ -164,10 +201,10 @@ template <class P>
 __device__ __forceinline__ void multiply(const Slice<P>& slice, const typename P::Activations& x,
                                          const unsigned char* weights, float (&sum)[4]) {
     constexpr int kChains = std::is_base_of_v<RowsProduct<kConvProjRows>, P> ? 2 : 1;
-    float sums[kChains][1][4] = {};
-    const auto add = [&](int group, float(&to)[1][4]) {
+    typename P::Sum sums[kChains] = {};
+    const auto add = [&](int group, typename P::Sum& to) {
         typename P::Raw raw;
-        P::fetch(raw, typename P::Source(), FromShared{weights + group * kGroupBytes<P>});
+        slice.load(raw, weights + group * kSharedBytes<P>);
         P::add(raw, x, P::columns(x, group), group, to);
     };
     int group = 0;
@@ -179,8 +216,10 @@ __device__ __forceinline__ void multiply(const Slice<P>& slice, const typename P
     if constexpr (kChains > 1) {
         if (group < slice.n_groups) add(group, sums[0]);
     }
+    float first[1][4], last[1][4];
+    P::total(sums[0], first), P::total(sums[kChains - 1], last);
 #pragma unroll
-    for (int i = 0; i < 4; i++) sum[i] = kChains == 1 ? sums[0][0][i] : sums[0][0][i] + sums[kChains - 1][0][i];
+    for (int i = 0; i < 4; i++) sum[i] = kChains == 1 ? first[0][i] : first[0][i] + last[0][i];
 }
 
 // The block's tiles of dbc. received (tile of the block, slice, 32 lanes, 4): the sums as an mma leaves them.
@@ -204,7 +243,7 @@ template <class P, int kRows>
 __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_constant__ Args a) {
     if (!kNine) return;
     __shared__ RowPlanes planes[kConvProjRows];
-    __shared__ uint64_t counter;
+    __shared__ uint64_t counter, of_warps[kWarps];
     grid_dependents();
     DeviceRun early;
     if (kRows == 1) early = load_run(a.runs);
@@ -220,7 +259,8 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     auto* values = reinterpret_cast<bfloat*>(shared + a.values_at);
     auto* received = reinterpret_cast<float*>(shared + a.received_at);
     const Slice<P> slice(a, rank);
-    slice.fetch(a, shared);
+    uint64_t* of_warp = of_warps + threadIdx.x / 32;
+    slice.fetch(a, shared, of_warp);
     int c = threadIdx.x;
     Channel channel(a, slice.first + c, c < slice.n_columns);
     if constexpr (kRows == 1) {
@@ -252,7 +292,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     }
     __syncthreads();
     const typename P::Activations x = activations<P>(a, rows.n, slice.n_columns, shared);
-    cp_async_wait<0>();
+    slice.wait(of_warp);
     cluster_wait();
 #pragma unroll 1
     for (int tile = threadIdx.x / 32; tile < a.n_tiles; tile += kWarps) {
@@ -273,7 +313,7 @@ bool start(const Gpu& gpu, Args a) {
     while (1 << a.size_bits < std::min(a.n_groups, gpu.max_cluster)) a.size_bits++;
     const int size = 1 << a.size_bits, groups = (a.n_groups + size - 1) / size, columns = groups * One::kColumns;
     a.value_stride = Bf16::Activations::stride(columns);
-    const size_t weights = static_cast<size_t>(a.n_tiles) * groups * kGroupBytes<One>;
+    const size_t weights = static_cast<size_t>(a.n_tiles) * groups * kSharedBytes<One>;
     const size_t values = Bf16::Activations::bytes(columns, kConvProjRows);
     const size_t received = static_cast<size_t>((a.n_tiles + size - 1) / size * size) * kTileSums * sizeof(float);
     const size_t staged = Few::Activations::kAlwaysStaged ? Few::Activations::bytes(columns, kConvProjRows) : 0;
@@ -289,7 +329,7 @@ bool start(const Gpu& gpu, Args a) {
 }
 template <class F>
 bool start_int8(const Gpu& gpu, const Args& a) {
-    return start<Int8Product<F, 1>, Int8Product<F, kConvProjRows>>(gpu, a);
+    return start<Int8RowProduct<F>, Int8Product<F, kConvProjRows>>(gpu, a);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 // how it becomes bytes for an integer mma (a matrix of 16 rows of weights), or bf16 pairs where it is widened, and
 // scales.
 #pragma once
+#include <algorithm>
+
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/quant_layout.h"
 #include "kernels/cuda/values.cuh"
@@ -52,8 +54,9 @@ struct FromMemory {
     __device__ __forceinline__ void operator()(uint4& to, const void* from, bool valid = true) const {
         to = valid ? load_stream(from) : make_uint4(0, 0, 0, 0);
     }
-    __device__ __forceinline__ void operator()(uint32_t& to, const void* from) const {
-        to = *static_cast<const uint32_t*>(from);
+    template <class T>
+    __device__ __forceinline__ void operator()(T& to, const void* from) const {
+        to = *static_cast<const T*>(from);
     }
 };
 inline constexpr int kPieceBytes = 512;  // of all lanes
@@ -63,8 +66,10 @@ struct ToShared {
         cp_async<16>(at, from, valid);
         at += kPieceBytes;
     }
-    __device__ __forceinline__ void operator()(uint32_t&, const void* from) {
-        cp_async<4>(at, from);
+    template <class T>
+    __device__ __forceinline__ void operator()(T&, const void* from) {
+        constexpr int kBytes = std::max<int>(sizeof(T), 4);  // of two bytes the whole word
+        cp_async<kBytes>(at, static_cast<const unsigned char*>(from) - reinterpret_cast<uintptr_t>(from) % kBytes);
         at += kPieceBytes;
     }
 };
@@ -77,38 +82,57 @@ struct FromGroup {  // a group that lies in shared memory as in the weight
 struct FromShared {
     const unsigned char* at;
     template <class T>
-    __device__ __forceinline__ void operator()(T& to, const void*, bool = true) {
-        to = *reinterpret_cast<const T*>(at);
+    __device__ __forceinline__ void operator()(T& to, const void* from, bool = true) {
+        to = *reinterpret_cast<const T*>(at + (sizeof(T) < 4 ? reinterpret_cast<uintptr_t>(from) % 4 : 0));
         at += kPieceBytes;
     }
 };
 
+// Of two blocks, or (with kSplit) of their halves.
+template <class Scale>
+struct LaneScales {
+    Scale v[4];
+};
+// From f16 pairs, of rows g and g + 8.
+__device__ __forceinline__ LaneScales<float> scales_of_two(uint32_t first, uint32_t second, int upper) {
+    const float2 d = floats_of_f16(first), e = floats_of_f16(second);
+    return {{upper ? d.y : d.x, upper ? e.y : e.x}};
+}
+
 // Each format has
-//   fetch(raw, group, lane, f): calls f for the kPieces pieces of a lane's share;
+//   fetch(raw, group, lane, f): calls f for the pieces of a lane's share, at most kPieces; of a Raw, with the scales of
+//   all blocks in rows g and g + 8, or of a LaneRaw, with those of the lane's own blocks, 2t and 2t + 1;
 //   pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16, their offset subtracted;
 //   words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that digit i of kOrder names;
 //   scale, min: of a block (with kSplit of its first or second 16 columns); they are block_scale x group_scale, and
-//   for the products the minima as bf16 pairs (two_mins) x group_min.
+//   for the products the minima as bf16 pairs (two_mins) x group_min; lane_scales: block_scale of the
+//   lane's own blocks.
+// kNibbles: a word's nibbles are all there is to eight values.
 struct Q8_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ8_0);
     static constexpr int kBlocks = 4, kPieces = 5;
-    static constexpr bool kMins = false, kSplit = false, kUnsigned = false;
+    static constexpr bool kMins = false, kSplit = false, kUnsigned = false, kNibbles = false;
     static constexpr int kOffset = 0, kOrder = 0x75643120;
-    struct Raw {
-        uint4 q[4], s;
+    template <class Scales>
+    struct RawOf {
+        uint4 q[4];
+        Scales s;
     };
-    template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+    using Raw = RawOf<uint4>;
+    using LaneRaw = RawOf<uint2>;  // of blocks 2 (t mod 2) and the next
+    template <class R, class Fetch>
+    static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
         const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
         for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
-        f(r.s, scales + lane / 4 * 16);
+        f(r.s, scales + lane / 4 * 16 + (sizeof(r.s) == 8 ? lane % 2 * 8 : 0));
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
-        return upper ? bytes_to_bf16(r.q[b].z, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].y);
+        return upper ? bytes_to_bf16(r.q[b].y, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].z);
     }
-    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
-        return upper ? make_uint2(r.q[b].z, r.q[b].w) : make_uint2(r.q[b].x, r.q[b].y);
+    template <class R>
+    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
+        return upper ? make_uint2(r.q[b].y, r.q[b].w) : make_uint2(r.q[b].x, r.q[b].z);
     }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
         const float2 d = floats_of_f16(pick(r.s, b));
@@ -117,23 +141,33 @@ struct Q8_0 {
     static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
         return scale(r, b, 0, upper);
     }
-    static __device__ __forceinline__ float group_scale(const Raw&, int) { return 1.0f; }
+    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int, int upper) {
+        return scales_of_two(r.s.x, r.s.y, upper);
+    }
+    template <class R>
+    static __device__ __forceinline__ float group_scale(const R&, int) {
+        return 1.0f;
+    }
 };
 
 struct Q4_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_0);
     static constexpr int kBlocks = 4, kPieces = 3;
-    static constexpr bool kMins = false, kSplit = false, kUnsigned = true;
+    static constexpr bool kMins = false, kSplit = false, kUnsigned = true, kNibbles = true;
     static constexpr int kOffset = 8, kOrder = 0x73625140;
-    struct Raw {
-        uint4 q[2], s;
+    template <class Scales>
+    struct RawOf {
+        uint4 q[2];
+        Scales s;
     };
-    template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+    using Raw = RawOf<uint4>;
+    using LaneRaw = RawOf<uint2>;  // of blocks 2 (t mod 2) and the next
+    template <class R, class Fetch>
+    static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
         const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
         for (int b = 0; b < 2; b++) f(r.q[b], group + b * 512 + lane * 16);
-        f(r.s, scales + lane / 4 * 16);
+        f(r.s, scales + lane / 4 * 16 + (sizeof(r.s) == 8 ? lane % 2 * 8 : 0));
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
@@ -142,7 +176,8 @@ struct Q4_0 {
         for (int j = 0; j < 4; j++) p.w[j] = subtract_bf16(nibble_pair(word, j) | 0x43004300u, 136.0f);
         return p;
     }
-    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+    template <class R>
+    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
         return nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
     }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
@@ -152,47 +187,77 @@ struct Q4_0 {
     static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
         return scale(r, b, 0, upper);
     }
-    static __device__ __forceinline__ float group_scale(const Raw&, int) { return 1.0f; }
+    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int, int upper) {
+        return scales_of_two(r.s.x, r.s.y, upper);
+    }
+    template <class R>
+    static __device__ __forceinline__ float group_scale(const R&, int) {
+        return 1.0f;
+    }
 };
 
-// The 6-bit scales and mins of a row, four to a word: blocks 0-3, 4-7.
+__device__ __forceinline__ int byte_of(uint32_t word, int i) {
+    return static_cast<int>(__byte_perm(word, 0, 0x4440u | static_cast<uint32_t>(i)));
+}
+
+// Scales and minima of the types that have both: six bits each, four and four in 48 bits (quant_layout.h).
+__device__ __forceinline__ uint32_t four_scales(uint32_t word) { return word & 0x3f3f3f3fu; }
+__device__ __forceinline__ uint32_t four_mins(uint32_t word, uint32_t nibbles) {
+    return ((nibbles | nibbles << 12) & 0x0f0f0f0fu) | (word >> 2 & 0x30303030u);
+}
+
+// What the whole group has of them for rows g and g + 8, and what of it belongs to the lane's blocks, 2t and 2t + 1.
 struct KScales {
-    uint32_t scale[2], min[2];
+    uint4 word, rest;  // rest: the nibbles, d and dmin of row g, of row g + 8
+
+    template <class Fetch>
+    __device__ __forceinline__ void fetch(const unsigned char* scales, int lane, Fetch& f) {
+        f(word, scales + lane / 4 * 16);
+        f(rest, scales + 128 + lane / 4 * 16);
+    }
+    __device__ __forceinline__ uint32_t mins(int t) const {
+        const uint32_t two = t < 2 ? rest.x : rest.y;
+        return four_mins(pick(word, t), t & 1 ? two >> 16 : two & 0xffffu);
+    }
+    __device__ __forceinline__ uint2 factors() const { return make_uint2(rest.z, rest.w); }
 };
-__device__ __forceinline__ KScales unpack_scales(const uint4& s) {
-    KScales k;
-    k.scale[0] = s.y & 0x3f3f3f3fu;
-    k.min[0] = s.z & 0x3f3f3f3fu;
-    k.scale[1] = (s.w & 0x0f0f0f0fu) | ((s.y >> 2) & 0x30303030u);
-    k.min[1] = ((s.w >> 4) & 0x0f0f0f0fu) | ((s.z >> 2) & 0x30303030u);
-    return k;
-}
-__device__ __forceinline__ int byte_of(const uint32_t (&w)[2], int b) {
-    return static_cast<int>(__byte_perm(w[b / 4], 0, 0x4440u | static_cast<uint32_t>(b & 3)));
-}
+struct KLaneScales {
+    uint32_t word;
+    uint16_t nibbles;
+    uint2 d;
 
-// Of blocks 2t and 2t + 1, in the halves of a word, as bf16.
-__device__ __forceinline__ uint32_t two_bytes(const uint32_t (&w)[2], int t) {
-    return subtract_bf16(__byte_perm(t < 2 ? w[0] : w[1], 0x43434343u, t & 1 ? 0x4342u : 0x4140u), 128.0f);
-}
+    template <class Fetch>
+    __device__ __forceinline__ void fetch(const unsigned char* scales, int lane, Fetch& f) {
+        f(word, scales + lane * 4);
+        f(nibbles, scales + 128 + lane / 4 * 16 + lane % 4 * 2);
+        f(d, scales + 128 + lane / 4 * 16 + 8);
+    }
+    __device__ __forceinline__ uint32_t mins(int) const { return four_mins(word, nibbles); }
+    __device__ __forceinline__ uint2 factors() const { return d; }
+};
 
-// Scales and minima of the types that have both: `s` of a lane's share is the rows' first 16 bytes.
 struct ScalesAndMins {
     template <class Raw>
     static __device__ __forceinline__ int block_scale(const Raw& r, int b, int, int upper) {
-        return byte_of(unpack_scales(r.s[upper]).scale, b);
+        return byte_of(four_scales(pick(r.s.word, b / 2)), b % 2 + 2 * upper);
+    }
+    template <class Raw>
+    static __device__ __forceinline__ LaneScales<int> lane_scales(const Raw& r, int, int upper) {
+        const uint32_t four = four_scales(r.s.word);
+        return {{byte_of(four, 2 * upper), byte_of(four, 2 * upper + 1)}};
     }
     template <class Raw>
     static __device__ __forceinline__ float group_scale(const Raw& r, int upper) {
-        return low_f16(r.s[upper].x);
+        return low_f16(upper ? r.s.factors().y : r.s.factors().x);
     }
     template <class Raw>
     static __device__ __forceinline__ float group_min(const Raw& r, int upper) {
-        return high_f16(r.s[upper].x);
+        return high_f16(upper ? r.s.factors().y : r.s.factors().x);
     }
+    // Of blocks 2t and 2t + 1, in the halves of a word, as bf16.
     template <class Raw>
     static __device__ __forceinline__ uint32_t two_mins(const Raw& r, int t, int upper) {
-        return two_bytes(unpack_scales(r.s[upper]).min, t);
+        return subtract_bf16(__byte_perm(r.s.mins(t), 0x43434343u, upper ? 0x4342u : 0x4140u), 128.0f);
     }
     template <class Raw>
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
@@ -200,25 +265,27 @@ struct ScalesAndMins {
     }
     template <class Raw>
     static __device__ __forceinline__ float min(const Raw& r, int b, int upper) {
-        return group_min(r, upper) * static_cast<float>(byte_of(unpack_scales(r.s[upper]).min, b));
+        return group_min(r, upper) * static_cast<float>(byte_of(r.s.mins(b / 2), b % 2 + 2 * upper));
     }
 };
 
 struct Q4_K : ScalesAndMins {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_K);
-    static constexpr int kBlocks = 8, kPieces = 6;
-    static constexpr bool kMins = true, kSplit = false, kUnsigned = true;
+    static constexpr int kBlocks = 8, kPieces = 7;
+    static constexpr bool kMins = true, kSplit = false, kUnsigned = true, kNibbles = true;
     static constexpr int kOffset = 0, kOrder = 0x73625140;
-    struct Raw {
-        uint4 q[4], s[2];
+    template <class Scales>
+    struct RawOf {
+        uint4 q[4];
+        Scales s;
     };
-    template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
-        const unsigned char* scales = group + kLayout.quant_bytes;
+    using Raw = RawOf<KScales>;
+    using LaneRaw = RawOf<KLaneScales>;
+    template <class R, class Fetch>
+    static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
 #pragma unroll
         for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
-        f(r.s[0], scales + lane / 4 * 16);
-        f(r.s[1], scales + (lane / 4 + 8) * 16);
+        r.s.fetch(group + kLayout.quant_bytes, lane, f);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
@@ -227,27 +294,30 @@ struct Q4_K : ScalesAndMins {
         for (int j = 0; j < 4; j++) p.w[j] = subtract_bf16(nibble_pair(word, j) | 0x43004300u, 128.0f);
         return p;
     }
-    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+    template <class R>
+    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
         return nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
     }
 };
 
 struct Q5_K : ScalesAndMins {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ5_K);
-    static constexpr int kBlocks = 8, kPieces = 7;
-    static constexpr bool kMins = true, kSplit = false, kUnsigned = true;
+    static constexpr int kBlocks = 8, kPieces = 8;
+    static constexpr bool kMins = true, kSplit = false, kUnsigned = true, kNibbles = false;
     static constexpr int kOffset = 0, kOrder = 0x73625140;
-    struct Raw {
-        uint4 q[4], high, s[2];
+    template <class Scales>
+    struct RawOf {
+        uint4 q[4], high;
+        Scales s;
     };
-    template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
-        const unsigned char* scales = group + kLayout.quant_bytes;
+    using Raw = RawOf<KScales>;
+    using LaneRaw = RawOf<KLaneScales>;
+    template <class R, class Fetch>
+    static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
 #pragma unroll
         for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
         f(r.high, group + 2048 + lane * 16);
-        f(r.s[0], scales + lane / 4 * 16);
-        f(r.s[1], scales + (lane / 4 + 8) * 16);
+        r.s.fetch(group + kLayout.quant_bytes, lane, f);
     }
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper), bits = pick(r.high, 2 * upper + b / 4);
@@ -260,7 +330,8 @@ struct Q5_K : ScalesAndMins {
         }
         return p;
     }
-    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+    template <class R>
+    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
         uint2 w = nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
         const uint32_t bits = pick(r.high, 2 * upper + b / 4);
         const int at = 4 * (b & 3);
@@ -273,21 +344,25 @@ struct Q5_K : ScalesAndMins {
 struct Q6_K {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ6_K);
     static constexpr int kBlocks = 8, kPieces = 9;
-    static constexpr bool kMins = false, kSplit = true, kUnsigned = true;
+    static constexpr bool kMins = false, kSplit = true, kUnsigned = true, kNibbles = false;
     static constexpr int kOffset = 32, kOrder = 0x76543210;
-    struct Raw {
-        uint4 q[4], high[2], s[2];
+    template <class Scales>
+    struct RawOf {
+        uint4 q[4], high[2];
+        Scales s[2];
         uint32_t d;
     };
-    template <class Fetch>
-    static __device__ __forceinline__ void fetch(Raw& r, const unsigned char* group, int lane, Fetch f) {
+    using Raw = RawOf<uint4>;
+    using LaneRaw = RawOf<uint32_t>;
+    template <class R, class Fetch>
+    static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
         const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
         for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             f(r.high[i], group + 2048 + i * 512 + lane * 16);
-            f(r.s[i], scales + (lane / 4 + 8 * i) * 16);
+            f(r.s[i], scales + (lane / 4 + 8 * i) * 16 + (sizeof(r.s[i]) == 4 ? lane % 4 * 4 : 0));
         }
         f(r.d, scales + 256 + lane / 4 * 4);
     }
@@ -303,7 +378,8 @@ struct Q6_K {
         return p;
     }
     // The first 16 columns' bytes, the second's.
-    static __device__ __forceinline__ uint2 words(const Raw& r, int b, int upper) {
+    template <class R>
+    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
         uint2 w = nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
         const uint32_t bits = pick(r.high[upper], b / 2);
         const int at = 8 * (b & 1);
@@ -316,7 +392,12 @@ struct Q6_K {
         const int i = 2 * b + second;
         return static_cast<int>(pick(r.s[upper], i / 4) << (24 - 8 * (i & 3))) >> 24;
     }
-    static __device__ __forceinline__ float group_scale(const Raw& r, int upper) {
+    static __device__ __forceinline__ LaneScales<int> lane_scales(const LaneRaw& r, int, int upper) {
+        const auto four = static_cast<int>(r.s[upper]);
+        return {{four << 24 >> 24, four << 16 >> 24, four << 8 >> 24, four >> 24}};
+    }
+    template <class R>
+    static __device__ __forceinline__ float group_scale(const R& r, int upper) {
         return upper ? high_f16(r.d) : low_f16(r.d);
     }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int second, int upper) {

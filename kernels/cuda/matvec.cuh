@@ -22,11 +22,12 @@
 
 namespace samba::cuda {
 
-// An output: row `row` of a slot's tile for activation row r: the warps' sums in order, the row's scale, the bias.
-template <int kRows>
+// What the warps make of their groups, in shared memory, and an output of it: row `row` of a slot's tile for activation
+// row r: the warps' sums in order, the row's scale, the bias.
+template <class P>
 class MatvecSums {
   public:
-    static constexpr int kOfWarp = 128 * ((kRows + 7) / 8);
+    static constexpr int kOfWarp = P::kQuarters ? kTile * 4 : 128 * ((P::kRows + 7) / 8);
 
     // scales: of the rows; of a single one it is one_scale.
     __device__ __forceinline__ MatvecSums(const MatvecArgs& args, const float* sums, const float* scales,
@@ -34,8 +35,23 @@ class MatvecSums {
         : a_(args), sums_(sums), scales_(scales), one_scale_(one_scale) {}
     // Where the sums lie.
     static __device__ __forceinline__ int at(const MatvecArgs& a, int slot, int row, int r) {
+        if constexpr (P::kQuarters) return (slot << a.split_bits) * kOfWarp + row * 4;
         return (slot << a.split_bits) * kOfWarp + r / 8 * 128 + ((row & 7) * 4 + r % 8 / 2) * 4 + (row >> 3) * 2 +
                (r & 1);
+    }
+    static __device__ __forceinline__ void put(float* of_warp, const typename P::Sum& sum) {
+        const int lane = threadIdx.x & 31;
+        if constexpr (P::kQuarters) {
+            of_warp[lane] = sum.row[0], of_warp[lane + 32] = sum.row[1];
+        } else {
+            float v[(P::kRows + 7) / 8][4];
+            P::total(sum, v);
+            int at = lane * 4;
+            for (const auto& [v0, v1, v2, v3] : v) {
+                *reinterpret_cast<float4*>(of_warp + at) = make_float4(v0, v1, v2, v3);
+                at += 128;
+            }
+        }
     }
     // n: row of the weight.
     __device__ __forceinline__ float operator()(int at, int r, int n) const {
@@ -43,7 +59,7 @@ class MatvecSums {
         float v = 0;
         add_parts<0, 4>(from, v);
         if (a_.split > 4) add_parts<4, kMaxWarps>(from, v);
-        if (a_.norm != nullptr) v *= kRows == 1 ? one_scale_ : scales_[r];
+        if (a_.norm != nullptr) v *= P::kRows == 1 ? one_scale_ : scales_[r];
         return a_.has_bias ? v + a_.bias[n] : v;
     }
 
@@ -51,12 +67,18 @@ class MatvecSums {
     // All of them under way at once.
     template <int kFirst, int kEnd>
     __device__ __forceinline__ void add_parts(const float* from, float& v) const {
-        float parts[kEnd - kFirst];
+        using Part = std::conditional_t<P::kQuarters, float4, float>;
+        Part parts[kEnd - kFirst];
 #pragma unroll
-        for (int s = kFirst; s < kEnd; s++) parts[s - kFirst] = s < a_.split ? from[s * kOfWarp] : 0.0f;
+        for (int s = kFirst; s < kEnd; s++) {
+            parts[s - kFirst] = s < a_.split ? *reinterpret_cast<const Part*>(from + s * kOfWarp) : Part{};
+        }
 #pragma unroll
-        for (const float part : parts) v += part;
+        for (const Part& part : parts) v += whole(part);
     }
+    static __device__ __forceinline__ float whole(float part) { return part; }
+    static __device__ __forceinline__ float whole(const float4& q) { return (q.x + q.y) + (q.z + q.w); }
+
     const MatvecArgs& a_;
     const float *sums_, *scales_;
     float one_scale_;
@@ -131,7 +153,7 @@ inline constexpr int kSumSets = kSpread > 0 || (!P::kBulk && P::kRows > 8) ? 1 :
 // pairs of tiles.
 template <class P, FewRows::Pairing kPairing, int kSpread = 0>
 __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_constant__ MatvecArgs a) {
-    using Sums = MatvecSums<P::kRows>;
+    using Sums = MatvecSums<P>;
     constexpr int kEights = (P::kRows + 7) / 8;
     using Cluster = Spread<kSpread>;
     __shared__ __align__(16) float sums[kSumSets<P, kSpread>][kMaxWarps * Sums::kOfWarp];
@@ -175,7 +197,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     int set = 0;
 #pragma unroll 1
     for (; !at.ended(a); at.next_block(a), set ^= kSumSets<P, kSpread> - 1, n += (gridDim.x << a.slots_bits) * kTile) {
-        float sum[kEights][4] = {};
+        typename P::Sum sum = {};
 #pragma unroll 1
         for (int group = at.group; group < at.end; group += at.step(a)) {
             const auto columns =
@@ -187,20 +209,18 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
         }
         if constexpr (kSpread > 0) {
             const int to = Cluster::slot(a), place = (to & slots_mask) << a.split_bits | Cluster::part(a);
+            float v[kEights][4];
+            P::total(sum, v);
             cluster_wait();
 #pragma unroll
             for (int e = 0; e < kEights; e++) {
-                send(to >> a.slots_bits, &sums[0][place * Sums::kOfWarp + e * 128 + lane * 4], &received, sum[e]);
+                send(to >> a.slots_bits, &sums[0][place * Sums::kOfWarp + e * 128 + lane * 4], &received, v[e]);
             }
             wait_for_bytes(&received);
         } else {
             // No thread writes to the sums that another still reads.
             if (kSumSets<P, kSpread> == 1 && at.block != blockIdx.x) __syncthreads();
-#pragma unroll
-            for (int e = 0; e < kEights; e++) {
-                *reinterpret_cast<float4*>(&sums[set][warp * Sums::kOfWarp + e * 128 + lane * 4]) =
-                    make_float4(sum[e][0], sum[e][1], sum[e][2], sum[e][3]);
-            }
+            Sums::put(&sums[set][warp * Sums::kOfWarp], sum);
             __syncthreads();
         }
         const Sums value(a, sums[set], scales, one_scale);
@@ -266,7 +286,7 @@ inline int matvec_warps(const Gpu& gpu) { return gpu.max_shared > (200 << 10) ? 
 template <class P>
 size_t ring_room(const Gpu& gpu, size_t activations, bool spread = false) {
     const size_t sets = spread ? kSumSets<P, 1> : kSumSets<P, 0>;
-    const size_t sums = sets * kMaxWarps * 128 * sizeof(float) * ((P::kRows + 7) / 8);
+    const size_t sums = sets * kMaxWarps * MatvecSums<P>::kOfWarp * sizeof(float);
     const size_t taken = activations + sums + (3 << 10);
     return gpu.max_shared > taken ? gpu.max_shared - taken : 0;
 }
@@ -341,9 +361,11 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.next = p.next, a.next_norm = p.next_norm;
     if (p.handed_on != nullptr) {
         a.prepared = p.handed_on, a.by_maker = true;
-    } else if ((P::kPrepares || p.norm != nullptr) && P::kRows > 1 && a.n_rows * w.cols > kFewValues) {
-        launch(gpu, dim3(a.n_rows), dim3(n_warps * 32), 0, P::kPrepare, a, p.workspace);
-        a.prepared = p.workspace;
+    } else if constexpr (P::kRows > 1) {
+        if ((P::kPrepares || p.norm != nullptr) && a.n_rows * w.cols > kFewValues) {
+            launch(gpu, dim3(a.n_rows), dim3(n_warps * 32), 0, P::kPrepare, a, p.workspace);
+            a.prepared = p.workspace;
+        }
     }
     if constexpr (!P::kBulk) {
         const int64_t tile = int64_t{kTile} * padded_columns(p.ahead.w.cols) * 2, size = p.ahead.w.rows / kTile * tile;

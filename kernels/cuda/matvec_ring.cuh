@@ -23,6 +23,7 @@ __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
 
 // Computed here, and kept: the compiler would rather compute a value where it is used, after the kernel's wait.
 __device__ __forceinline__ void keep(int& v) { asm volatile("" : "+r"(v)); }
+__device__ __forceinline__ void keep(uint32_t& v) { asm volatile("" : "+r"(v)); }
 template <class T>
 __device__ __forceinline__ void keep(T*& p) {
     asm volatile("" : "+l"(p));
@@ -107,15 +108,17 @@ struct BulkRing {
     unsigned char* base;
     uint64_t* full;
     GroupCursor<P, kPairing> to_fetch;
-    int at = 0;
+    typename P::Source source;  // of the group to fetch
+    int at = 0, lane = threadIdx.x & 31;
     uint32_t parity = 0;
 
     __device__ __forceinline__ BulkRing(const MatvecArgs& a, unsigned char* shared, uint64_t* barriers)
         : base(shared + threadIdx.x / 32 * a.depth * P::kBytes),
           full(barriers + threadIdx.x / 32 * kMaxDepth),
-          to_fetch(a) {
-        keep(full);
-        if ((threadIdx.x & 31) == 0) {
+          to_fetch(a),
+          source(P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group)) {
+        keep(full), keep(lane);
+        if (lane == 0) {
 #pragma unroll 1
             for (int i = 0; i < a.depth; i++) init_copies(full + i);
 #pragma unroll 1  // a tile's in one copy, for which their first place waits
@@ -134,19 +137,20 @@ struct BulkRing {
         const auto bytes = static_cast<uint32_t>(n * P::kBytes);
         arrive_and_expect(full + place, bytes);
         constexpr bool kOnce = P::kRows == 1;  // more rows than one product takes read the weights again
-        copy_bulk<kOnce>(base + place * P::kBytes, P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group), bytes,
-                         full + place);
-        to_fetch.group += n;
-        if (to_fetch.group >= to_fetch.end) to_fetch.next_block(a);
+        copy_bulk<kOnce>(base + place * P::kBytes, source, bytes, full + place);
+        to_fetch.group += n, source += bytes;
+        if (to_fetch.group < to_fetch.end) return;
+        to_fetch.next_block(a);
+        source = P::source(a.w, a.n_groups, to_fetch.tile, to_fetch.group);
     }
     template <class F>
     __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
         wait_for_copies(full + at, parity);
         typename P::Raw raw;
-        P::load(raw, base + at * P::kBytes);
+        P::load(raw, base + at * P::kBytes, lane);
         f(raw);
         __syncwarp();  // all lanes have read it
-        if ((threadIdx.x & 31) == 0) fetch(a, at, 1);
+        if (lane == 0) fetch(a, at, 1);
         if (++at == a.depth) at = 0, parity ^= 1;
     }
 };

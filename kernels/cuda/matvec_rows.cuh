@@ -237,7 +237,17 @@ struct RowsProduct {
             for (int b = 0; b < 2; b++) f(raw.v[b][upper], s.row[upper] + 64 * b, s.column + 32 * b < s.cols);
         }
     }
-    static constexpr bool kBulk = false;
+    static constexpr bool kBulk = false, kQuarters = false;
+    struct Sum {
+        float v[kEights][4] = {};
+    };
+    static __device__ __forceinline__ void total(const Sum& sum, float (&v)[kEights][4]) {
+#pragma unroll
+        for (int e = 0; e < kEights; e++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) v[e][i] = sum.v[e][i];
+        }
+    }
     static __device__ __forceinline__ Columns columns(const Activations& x, int group) {
         Columns c;
 #pragma unroll
@@ -253,15 +263,15 @@ template <int kMost>
 struct Bf16Product : RowsProduct<kMost> {
     using Base = RowsProduct<kMost>;
     static __device__ __forceinline__ void add(const RowsRaw& raw, const typename Base::Activations&,
-                                               const typename Base::Columns& x, int, float (&sum)[Base::kEights][4]) {
+                                               const typename Base::Columns& x, int, typename Base::Sum& sum) {
 #pragma unroll
         for (int b = 0; b < 2; b++) {
             const uint4 p = raw.v[b][0], q = raw.v[b][1];
 #pragma unroll
             for (int e = 0; e < Base::kEights; e++) {
                 const uint4 v = x.v[e][b];
-                mma_bf16(sum[e], p.x, q.x, p.y, q.y, v.x, v.y);
-                mma_bf16(sum[e], p.z, q.z, p.w, q.w, v.z, v.w);
+                mma_bf16(sum.v[e], p.x, q.x, p.y, q.y, v.x, v.y);
+                mma_bf16(sum.v[e], p.z, q.z, p.w, q.w, v.z, v.w);
             }
         }
     }
@@ -272,7 +282,7 @@ template <int kMost>
 struct F16Product : RowsProduct<kMost> {
     using Base = RowsProduct<kMost>;
     static __device__ __forceinline__ void add(const RowsRaw& raw, const typename Base::Activations&,
-                                               const typename Base::Columns& x, int, float (&sum)[Base::kEights][4]) {
+                                               const typename Base::Columns& x, int, typename Base::Sum& sum) {
 #pragma unroll
         for (int b = 0; b < 2; b++) {
             const Two p0 = split(raw.v[b][0].x), p1 = split(raw.v[b][0].y), p2 = split(raw.v[b][0].z),
@@ -282,10 +292,10 @@ struct F16Product : RowsProduct<kMost> {
 #pragma unroll
             for (int e = 0; e < Base::kEights; e++) {
                 const uint4 v = x.v[e][b];
-                mma_bf16(sum[e], p0.high, q0.high, p1.high, q1.high, v.x, v.y);
-                mma_bf16(sum[e], p0.low, q0.low, p1.low, q1.low, v.x, v.y);
-                mma_bf16(sum[e], p2.high, q2.high, p3.high, q3.high, v.z, v.w);
-                mma_bf16(sum[e], p2.low, q2.low, p3.low, q3.low, v.z, v.w);
+                mma_bf16(sum.v[e], p0.high, q0.high, p1.high, q1.high, v.x, v.y);
+                mma_bf16(sum.v[e], p0.low, q0.low, p1.low, q1.low, v.x, v.y);
+                mma_bf16(sum.v[e], p2.high, q2.high, p3.high, q3.high, v.z, v.w);
+                mma_bf16(sum.v[e], p2.low, q2.low, p3.low, q3.low, v.z, v.w);
             }
         }
     }

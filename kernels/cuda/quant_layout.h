@@ -6,12 +6,15 @@
 // block (Q6_K: 4t … 4t + 3 and 16 + 4t … 16 + 4t + 3, so that an instruction sees one scale). Missing rows and columns
 // are zeros with a scale of zero. A group's scales lie behind its quants.
 //
-//   Q8_0  quants: per block, per lane 16 bytes: 8 int8 of row g, 8 of row g + 8; in fours, in the order 0, 2, 1, 3.
+//   Q8_0  quants: per block, per lane 16 bytes: 4 int8 of row g, 4 of row g + 8, the next 4 of each; in the order 0, 2,
+//         1, 3.
 //         scales: per g 16 bytes: for each of the group's 4 blocks f16 d of row g, of row g + 8.
 //   Q4_0  quants: per pair of blocks, per lane 4 words: block 0 row g, row g + 8, block 1 row g, row g + 8; value 2j +
 //   h
 //         of a word's 8 lies in bits 4j + 16h …+3. scales as in Q8_0.
-//   Q4_K  quants as in Q4_0. scales: per row of the tile the block's own first 16 bytes (d, dmin, 6-bit scales).
+//   Q4_K  quants as in Q4_0. scales: per lane a word: bytes 0, 1: of row g blocks 2t, 2t + 1, bytes 2, 3: of row g + 8:
+//         the scale, and above it bits 4 and 5 of the minimum; then per g 16 bytes: per t two bytes, whose nibbles 0,
+//         2, 1, 3 are the rest of those minima, and f16 d, dmin of row g, of row g + 8.
 //   Q5_K  as Q4_K; after the group's nibbles, per lane 4 words of fifth bits: row g blocks 0-3, blocks 4-7, row g + 8
 //         the same; value 2j + h of block b in bit 4 (b mod 4) + j + 16h.
 //   Q6_K  quants as in Q4_0, then per lane 8 words of upper bits: row g block pairs 0-1 … 6-7, row g + 8 the same;

@@ -72,8 +72,8 @@ __device__ void pack(const Source<BlockQ8_0>& s, int64_t tile, int group, int la
     for (int b = 0; b < 4; b++) {
         const BlockQ8_0 *low = s.at(row, group * 4 + b), *high = s.at(row + 8, group * 4 + b);
         quants[b * 32 + lane] =
-            make_uint4(low ? spread_bytes(low->q + 8 * t) : 0, low ? spread_bytes(low->q + 8 * t + 4) : 0,
-                       high ? spread_bytes(high->q + 8 * t) : 0, high ? spread_bytes(high->q + 8 * t + 4) : 0);
+            make_uint4(low ? spread_bytes(low->q + 8 * t) : 0, high ? spread_bytes(high->q + 8 * t) : 0,
+                       low ? spread_bytes(low->q + 8 * t + 4) : 0, high ? spread_bytes(high->q + 8 * t + 4) : 0);
         if (t == 0) scales[lane + b] = (low ? word16(low->d) : 0) | (high ? word16(high->d) : 0) << 16;
     }
 }
@@ -100,12 +100,27 @@ __device__ void pack_nibbles(const Block* low, const Block* high, int lane, bool
     }
 }
 
-// d, dmin and the twelve bytes of scales, as they are: lane t copies word t.
+// Of blocks 2t and 2t + 1 of both rows the six bits of scale and minimum, as quant_layout.h says.
 template <class Block>
 __device__ void pack_scales(const Block* low, const Block* high, int lane, uint32_t* scales) {
-    const int g = lane / 4, t = lane & 3;
-    scales[g * 4 + t] = low ? word32(reinterpret_cast<const uint8_t*>(low) + 4 * t) : 0;
-    scales[(g + 8) * 4 + t] = high ? word32(reinterpret_cast<const uint8_t*>(high) + 4 * t) : 0;
+    const int t = lane & 3;
+    uint32_t word = 0, nibbles = 0;
+    for (int i = 0; i < 4; i++) {
+        const Block* block = i < 2 ? low : high;
+        const int b = 2 * t + i % 2;
+        if (block == nullptr) continue;
+        const uint8_t* s = block->scales;
+        const uint32_t scale = b < 4 ? s[b] & 63u : (s[b + 4] & 15u) | (s[b - 4] >> 6) << 4;
+        const uint32_t min = b < 4 ? s[b + 4] & 63u : s[b + 4] >> 4 | (s[b] >> 6) << 4;
+        word |= (scale | min >> 4 << 6) << (8 * i);
+        nibbles |= (min & 15u) << (i < 2 ? 8 * i : 8 * (i - 2) + 4);
+    }
+    scales[lane] = word;
+    uint32_t* rest = scales + 32 + lane / 4 * 4;
+    reinterpret_cast<uint16_t*>(rest)[t] = static_cast<uint16_t>(nibbles);
+    if (t >= 2) return;
+    const Block* block = t == 0 ? low : high;
+    rest[2 + t] = block ? word16(block->d) | word16(block->dmin) << 16 : 0;
 }
 
 __device__ void pack(const Source<BlockQ4_K>& s, int64_t tile, int group, int lane, uint4* quants, uint32_t* scales) {
