@@ -89,7 +89,8 @@ void attention_combine(const Gpu& gpu, const AttentionSums& sums, DType ring_typ
                         : loads <= 4 ? combine_kernel<4>
                         : loads <= 9 ? combine_kernel<9>
                                      : combine_kernel<16>;
-    launch(gpu, dim3(sums.n_heads, sums.n_rows), dim3(kThreads), 0, kernel, a);
+    const dim3 grid(sums.n_heads, sums.n_rows);
+    launch(gpu, grid, dim3(kThreads), evenly_spread(gpu, grid, 0), kernel, a);
 }
 
 }  // namespace samba::cuda

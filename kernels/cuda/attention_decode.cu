@@ -68,14 +68,18 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
     }
 }
 
-// Sixteen queries, a block of keys and values in shared memory, the weights that they make, and what the warps tell
-// each other. A warp has 16 of the keys.
+// Sixteen queries, a block of keys and values in shared memory, and what the warps tell each other. A warp has 16 of
+// the keys. The weights that they make take the keys' place: so three blocks of heads of 128 fit beside one another.
 template <class S, int kDim>
 struct TensorShared {
     static constexpr int kQueries = 16, kKeys = tensor_keys(kDim), kWarps = kKeys / 16, kThreads = 32 * kWarps;
     static constexpr int kStride = kDim + 8, kWeights = kKeys + 8;  // rows start in different banks
-    S k[kKeys * kStride], v[kKeys * kStride], q[kQueries * kStride], p[kQueries * kWeights];
+    S k[kKeys * kStride], v[kKeys * kStride], q[kQueries * kStride];
     float max[kWarps][kQueries], sum[kWarps][kQueries];
+
+    static_assert(kQueries * kWeights <= kKeys * kStride);
+    __device__ __forceinline__ S* weights() { return k; }
+    __device__ __forceinline__ const S* weights() const { return k; }
 };
 
 __device__ __forceinline__ void mma(half, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -183,6 +187,15 @@ __device__ __forceinline__ void send_for_ring(const Args& a, const char* ring, i
     }
 }
 
+// Of later blocks the rings would drive out of L2 what those before them are about to read.
+template <class Shared>
+__device__ __forceinline__ bool in_first_wave() {
+    constexpr int kOfMultiprocessor = (228 << 10) / (sizeof(Shared) + (1 << 10));  // compute capability 9.0
+    unsigned n;
+    asm("mov.u32 %0, %%nsmid;" : "=r"(n));
+    return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z) < n * kOfMultiprocessor;
+}
+
 // What a lane knows of its two queries, g and g + 8: which ages they see, and their softmax so far.
 struct TwoQueries {
     int least_age[2];
@@ -247,7 +260,7 @@ __device__ __forceinline__ void weigh_keys(const Args& a, const Place& place, in
         for (int n = 0; n < 2; n++) {
             const float x = exp2_fast(c[n][2 * r] - base), y = exp2_fast(c[n][2 * r + 1] - base);
             total += x + y;
-            *reinterpret_cast<uint32_t*>(s.p + q * s.kWeights + own + n * 8 + lane % 4 * 2) = pack(S(), x, y);
+            *reinterpret_cast<uint32_t*>(s.weights() + q * s.kWeights + own + n * 8 + lane % 4 * 2) = pack(S(), x, y);
         }
         two.sum[r] = fmaf(two.sum[r], change[r], total);
     }
@@ -262,7 +275,8 @@ __device__ __forceinline__ void weigh_values(const TensorShared<S, kDim>& s, int
         uint32_t p[2][4];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            ldmatrix_x4(p[h], s.p + (lane % 8 + (lane / 8 & 1) * 8) * s.kWeights + key + 16 * h + lane / 16 * 8);
+            ldmatrix_x4(p[h],
+                        s.weights() + (lane % 8 + (lane / 8 & 1) * 8) * s.kWeights + key + 16 * h + lane / 16 * 8);
         }
 #pragma unroll
         for (int n = 0; n < kTiles; n++) {
@@ -293,7 +307,7 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
         place = Place(a, early);
         load_ring<R, kDim>(a, early, place, kv_head, first_row, s);
         cp_async_commit();
-    } else if (R::kPlain && threadIdx.x < 2) {
+    } else if (R::kPlain && threadIdx.x < 2 && in_first_wave<TensorShared<S, kDim>>()) {
         send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
     }
     grid_wait();
@@ -320,13 +334,11 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
                 if constexpr (kLoadsEarly) cp_async_wait<0>();  // the next block takes the same place
                 continue;
             }
-            if (chunk == 0 || a.blocks_per_split > 1) {
-                if (!loaded || chunk > 0 || b > 0) load_ring<R, kDim>(a, run, place, kv_head, first, s);
-                if (own_part.whole && chunk == 0) {
-                    own_part.put(a, run, place, kv_head, first, s);
-                } else {
-                    load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
-                }
+            if (!loaded || chunk > 0 || b > 0) load_ring<R, kDim>(a, run, place, kv_head, first, s);
+            if (own_part.whole && chunk == 0) {
+                own_part.put(a, run, place, kv_head, first, s);
+            } else {
+                load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
             }
             cp_async_commit();
             cp_async_wait<0>();
@@ -418,7 +430,8 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                         using Shared = TensorShared<Q, kDim>;
                         const auto kernel =
                             group.n_runs == 1 ? tensor_kernel<R, kDim, true> : tensor_kernel<R, kDim, false>;
-                        launch(gpu, grid, dim3(Shared::kThreads), sizeof(Shared), kernel, a);
+                        const size_t shared = evenly_spread(gpu, grid, sizeof(Shared));
+                        launch(gpu, grid, dim3(Shared::kThreads), shared, kernel, a);
                     };
                     if (tensor && head_dim == 64) return start(std::integral_constant<int, 64>());
                     if (tensor && head_dim == 128) return start(std::integral_constant<int, 128>());

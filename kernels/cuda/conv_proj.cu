@@ -216,10 +216,15 @@ __device__ __forceinline__ void multiply(const Slice<P>& slice, const typename P
     if constexpr (kChains > 1) {
         if (group < slice.n_groups) add(group, sums[0]);
     }
-    float first[1][4], last[1][4];
-    P::total(sums[0], first), P::total(sums[kChains - 1], last);
+    float of_chain[1][4];
+    P::total(sums[0], of_chain);
 #pragma unroll
-    for (int i = 0; i < 4; i++) sum[i] = kChains == 1 ? first[0][i] : first[0][i] + last[0][i];
+    for (int i = 0; i < 4; i++) sum[i] = of_chain[0][i];
+    if constexpr (kChains > 1) {
+        P::total(sums[1], of_chain);
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum[i] += of_chain[0][i];
+    }
 }
 
 // The block's tiles of dbc. received (tile of the block, slice, 32 lanes, 4): the sums as an mma leaves them.

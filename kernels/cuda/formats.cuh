@@ -2,8 +2,6 @@
 // how it becomes bytes for an integer mma (a matrix of 16 rows of weights), or bf16 pairs where it is widened, and
 // scales.
 #pragma once
-#include <algorithm>
-
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/quant_layout.h"
 #include "kernels/cuda/values.cuh"
@@ -68,7 +66,7 @@ struct ToShared {
     }
     template <class T>
     __device__ __forceinline__ void operator()(T&, const void* from) {
-        constexpr int kBytes = std::max<int>(sizeof(T), 4);  // of two bytes the whole word
+        constexpr int kBytes = sizeof(T) < 4 ? 4 : sizeof(T);  // of two bytes the whole word
         cp_async<kBytes>(at, static_cast<const unsigned char*>(from) - reinterpret_cast<uintptr_t>(from) % kBytes);
         at += kPieceBytes;
     }
@@ -101,12 +99,12 @@ __device__ __forceinline__ LaneScales<float> scales_of_two(uint32_t first, uint3
 
 // Each format has
 //   fetch(raw, group, lane, f): calls f for the pieces of a lane's share, at most kPieces; of a Raw, with the scales of
-//   all blocks in rows g and g + 8, or of a LaneRaw, with those of the lane's own blocks, 2t and 2t + 1;
-//   pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16, their offset subtracted;
-//   words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that digit i of kOrder names;
-//   scale, min: of a block (with kSplit of its first or second 16 columns); they are block_scale x group_scale, and
-//   for the products the minima as bf16 pairs (two_mins) x group_min; lane_scales: block_scale of the
-//   lane's own blocks.
+//   all blocks in rows g and g + 8, or of a LaneRaw, with those of the lane's own blocks, 2t and 2t + 1 (of four blocks
+//   2 (t mod 2) and the next); pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16,
+//   their offset subtracted; words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that
+//   digit i of kOrder names; scale, min: of a block (with kSplit of its first or second 16 columns); they are
+//   block_scale x group_scale, and for the products the minima as bf16 pairs (two_mins) x group_min; lane_scales:
+//   block_scale of the lane's own blocks.
 // kNibbles: a word's nibbles are all there is to eight values.
 struct Q8_0 {
     static constexpr QuantLayout kLayout = quant_layout(DType::kQ8_0);

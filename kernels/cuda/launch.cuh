@@ -6,6 +6,8 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "kernels/cuda/gpu.h"
 
 namespace samba::cuda {
@@ -17,7 +19,7 @@ __device__ __forceinline__ T* dynamic_shared() {
     return reinterpret_cast<T*>(dynamic_shared_memory);
 }
 
-inline constexpr size_t kDefaultShared = 36 << 10;  // 48 KB, less what kernels declare themselves
+inline constexpr size_t kDefaultShared = 12 << 10;  // 48 KB, less what kernels declare themselves
 inline constexpr int kPortableCluster = 8;          // blocks of a cluster that every device with clusters can launch
 
 // cluster: how many neighbouring blocks of the grid form a cluster (up to gpu.max_cluster); 0: there are none.
@@ -51,6 +53,15 @@ void launch_clusters(const Gpu& gpu, int cluster, dim3 grid, dim3 block, size_t 
         }
     }
     check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...), "kernel launch");
+}
+
+// Blocks that all run at once are to be spread over the multiprocessors, where the first ones to be free would
+// otherwise take as many as they have room for: so each asks for as much shared memory as leaves no room for one too
+// many.
+inline size_t evenly_spread(const Gpu& gpu, const dim3& grid, size_t shared) {
+    const size_t blocks = size_t{grid.x} * grid.y * grid.z, n = static_cast<size_t>(gpu.n_multiprocessors);
+    const size_t together = (blocks + n - 1) / n;
+    return together <= 3 ? std::max(shared, (gpu.max_shared + (1 << 10)) / (together + 1)) : shared;
 }
 
 template <class... P, class... A>

@@ -168,7 +168,8 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     }
     GroupRing<P, kPairing, kSpread> ring(a, dynamic_shared(), full);
     // Everything that can be known before the wait is.
-    typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes);
+    typename P::Activations x(a, dynamic_shared() + blockDim.x / 32 * a.depth * a.place_bytes,
+                              kPairing == FewRows::kNone && a.by_warps);
     if constexpr (kSpread > 0) x.template expect_part<kSpread>(a);
     GroupCursor<P, kPairing, kSpread> at(a);
     // The thread's first output: slot, row of the tile, row of activations; row of the weight.
@@ -190,6 +191,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     } else {
         x.bring(a, squares);
     }
+    ring.fill_rest(a);
     const float one_scale = P::kRows == 1 && a.norm != nullptr ? row_scale(a, squares, 0) : 0.0f;
     if (P::kRows > 1 && a.norm != nullptr && static_cast<int>(threadIdx.x) < a.n_rows) {
         scales[threadIdx.x] = row_scale(a, squares, threadIdx.x);  // read behind the sums' barrier
@@ -295,12 +297,28 @@ size_t ring_room(const Gpu& gpu, size_t activations, bool spread = false) {
 // block are best (112 where a weight has eight bits), or two groups; rows of 16 bits want long rings, but where those
 // would just hold all of them, a few are better left for later.
 template <class P>
+constexpr bool eight_bits() {
+    if constexpr (P::kBulk) return P::kLayout.quant_bytes == kTile * P::kLayout.columns;
+    return false;
+}
+template <class P>
 int ring_depth(const Gpu& gpu, size_t ring_row, int groups) {
     if constexpr (P::kBulk) {
-        const size_t room = (P::kLayout.quant_bytes == kTile * P::kLayout.columns ? 112 : 80) << 10;
+        const size_t room = (eight_bits<P>() ? 112 : 80) << 10;
         if (gpu.nine) return std::clamp(static_cast<int>(room / ring_row), 2, kMaxDepth);
     }
     return groups > 4 && groups <= kMaxDepth ? 4 : kMaxDepth;
+}
+// Of a single row of weights below eight bits a block sends for a part alone before its activations are there
+// (MatvecArgs::early), by what it takes in all. Measured as the depths: some 40 KB (one place, of K types) where it is
+// little more than that, or where all blocks bring f32 rows, in one turn; else 80 KB, and as much again behind them.
+inline void leave_for_later(MatvecArgs& a, bool one_turn, size_t of_block, size_t ring_row, size_t room) {
+    const auto places = [&](int kilobytes) { return std::max<int>(1, (size_t{1} << 10) * kilobytes / ring_row); };
+    if (of_block <= 64 << 10) return;
+    const bool few = one_turn && (a.norm != nullptr || of_block <= 128 << 10);
+    const int early = places(few ? 40 : 80);
+    if (!few) a.depth = std::clamp(static_cast<int>(room / ring_row), a.depth, std::min(2 * early, kMaxDepth));
+    a.early = static_cast<uint8_t>(std::min(early, a.depth));
 }
 template <class P>
 bool matvec_fits(const Gpu& gpu, int cols, int n_rows) {
@@ -333,15 +351,23 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     const int n_tiles = sharing.n_tiles;
     a.w = w;
     a.n_groups = sharing.n_groups, a.n_blocks = sharing.n_blocks, a.split = sharing.split;
-    a.split_bits = static_cast<uint16_t>(std::countr_zero(static_cast<unsigned>(sharing.split)));
-    a.slots_bits = static_cast<uint16_t>(std::countr_zero(static_cast<unsigned>(sharing.slots)));
+    a.split_bits = static_cast<uint8_t>(std::countr_zero(static_cast<unsigned>(sharing.split)));
+    a.slots_bits = static_cast<uint8_t>(std::countr_zero(static_cast<unsigned>(sharing.slots)));
     a.n_rows = p.n_rows();
     const int spread = matvec_spread<P>(gpu, sharing, w, p);
     if (spread > 0) a.n_blocks = (a.n_blocks + (1 << spread) - 1) >> spread << spread;
     a.staged =
         spread > 0 || P::Activations::kAlwaysStaged || p.norm != nullptr || stages_activations(gpu, w.cols, a.n_rows);
     const int columns = spread == 0 ? w.cols : spread_groups(a.n_groups, a.split, spread) * P::kColumns;
-    const size_t activations = a.staged ? P::Activations::bytes(columns, a.n_rows) : 0;
+    size_t activations = a.staged ? P::Activations::bytes(columns, a.n_rows) : 0;
+    if constexpr (P::kQuarters) {
+        // Passes of 256 columns: a warp has the loads of three under way at once. Of fewer bits than eight, whose loops
+        // take long, it must have no more of them than where all warps share the columns.
+        const int own = ((a.n_groups + a.split - 1) / a.split * P::kColumns + 255) / 256;
+        const int most = eight_bits<P>() ? 3 : std::min(3, (w.cols + n_warps * 256 - 1) / (n_warps * 256));
+        a.by_warps = p.norm == nullptr && own <= most && sharing.slots <= 2;
+        if (a.by_warps) activations *= static_cast<size_t>(sharing.slots);
+    }
     const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu));
     a.place_bytes = place_bytes<P>(gpu);
     a.x = p.x.data, a.x_stride = static_cast<int>(p.x.stride), a.x_f16 = p.x.type == DType::kF16;
@@ -355,6 +381,12 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     const int turns = (a.n_blocks + gpu.n_multiprocessors - 1) / gpu.n_multiprocessors;
     const int deepest = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));
     a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations, spread > 0) / ring_row), 1, deepest);
+    a.early = static_cast<uint8_t>(a.depth);
+    if (P::kQuarters && !eight_bits<P>() && gpu.nine) {
+        const size_t bytes = static_cast<size_t>(n_tiles) * a.n_groups * ring_row / n_warps;
+        leave_for_later(a, turns == 1, bytes / std::min(a.n_blocks, gpu.n_multiprocessors), ring_row,
+                        ring_room<P>(gpu, activations));
+    }
     // Of many values a kernel of its own makes what is to come to shared memory, once, where the product before has
     // not: all blocks would take longer over it.
     constexpr int kFewValues = 12288;

@@ -13,10 +13,12 @@ inline constexpr int kMaxWarps = 16;  // of a block
 // theirs.
 struct MatvecArgs {
     DeviceWeight w;
-    int n_groups, n_blocks;           // n_blocks: of tiles; the grid's blocks take them in turn
-    int split;                        // warps a tile
-    uint16_t split_bits, slots_bits;  // slots: tiles a block, its warps / split
-    int depth, place_bytes;           // of a warp's ring: places, each for a group
+    int n_groups, n_blocks;          // n_blocks: of tiles; the grid's blocks take them in turn
+    int split;                       // warps a tile
+    uint8_t split_bits, slots_bits;  // slots: tiles a block, its warps / split
+    uint8_t early;                   // places of a ring that are filled before the activations are there (BulkRing)
+    bool by_warps;                   // each warp brings the activations of its own groups
+    int depth, place_bytes;          // of a warp's ring: places, each for a group
     int n_rows;
     int ahead_stride;
     const void* x;                  // bf16 or f16, or f32 with a norm

@@ -37,7 +37,7 @@ class Int8Activations {
 
     // base: where they come to. From there on a lane reads rows lane / 4 and 8 more (or the last one, whose sums nobody
     // asks for), and the factors of rows 2t and 2t + 1 and 8 more.
-    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* base)
+    __device__ __forceinline__ Int8Activations(const MatvecArgs& a, unsigned char* base, bool = false)
         : base_(base), n_pairs_((a.n_rows + 1) / 2) {
         const int cols = a.w.cols, lane = threadIdx.x & 31, t = lane & 3;
         sums_ = a.n_rows * value_stride(cols);

@@ -24,19 +24,28 @@ class Int8RowActivations {
     __host__ __device__ static int blocks(int cols) { return (cols / 32 + F::kBlocks - 1) / F::kBlocks * F::kBlocks; }
     __host__ __device__ static int sum_bytes(int cols) { return F::kMins ? blocks(cols) / F::kBlocks * 64 : 0; }
     static constexpr int kStartBytes = !kStarts ? 0 : F::kSplit ? 8 : 4;  // of a block
-    static size_t bytes(int cols, int) {
+    __host__ __device__ static size_t bytes(int cols, int) {
         return static_cast<size_t>(16 + blocks(cols) * (32 + 4 + kStartBytes) + sum_bytes(cols));
     }
 
     // base: where it comes to. What a thread may load before the row is there: the norm's weights for its first values.
-    __device__ __forceinline__ Int8RowActivations(const MatvecArgs& a, unsigned char* base)
-        : zeros_(static_cast<int>(base - dynamic_shared())) {
-        const int cols = a.w.cols, lane = threadIdx.x & 31, t = lane & 3, block = threadIdx.x / 4;
+    // by_warps: each warp brings the columns of its own groups, once for each of the block's slots.
+    __device__ __forceinline__ Int8RowActivations(const MatvecArgs& a, unsigned char* base, bool by_warps = false)
+        : by_warps_(by_warps), zeros_(static_cast<int>(base - dynamic_shared())) {
+        const int cols = a.w.cols, lane = threadIdx.x & 31, t = lane & 3;
+        first_ = threadIdx.x / 32 * 8, step_ = blockDim.x / 4, end_ = blocks(cols);
+        if (by_warps) {
+            const int warp = threadIdx.x / 32, part = warp & (a.split - 1);
+            zeros_ += (warp >> a.split_bits) * static_cast<int>(bytes(cols, 1));
+            first_ = (part * a.n_groups >> a.split_bits) * F::kBlocks, step_ = 8;
+            end_ = ((part + 1) * a.n_groups >> a.split_bits) * F::kBlocks;
+        }
+        const int block = first_ + lane / 4;
         values_ = zeros_ + 16;
         scales_ = values_ + blocks(cols) * 32;
         sums_ = scales_ + blocks(cols) * 4;
         starts_ = sums_ + sum_bytes(cols);
-        if (threadIdx.x == 0) *at<uint4>(zeros_) = make_uint4(0, 0, 0, 0);
+        if (lane == 0) *at<uint4>(zeros_) = make_uint4(0, 0, 0, 0);
         // The lane names a row of one of four matrices to ldmatrix: what column `column` of an mma has of one half.
         const int matrix = lane / 8, column = lane % 8;
         const int second = F::kNibbles ? matrix & 1 : matrix >> 1, half = F::kNibbles ? matrix >> 1 : matrix & 1;
@@ -61,6 +70,7 @@ class Int8RowActivations {
     }
     __device__ __forceinline__ void bring(const MatvecArgs& a, float* squares) {
         a.norm != nullptr ? stage<NormedEight<F>>(a, squares) : stage<PlainEight<F>>(a, squares);
+        if (by_warps_) return __syncwarp();
         __syncthreads();
     }
     // The same of a row without a norm.
@@ -92,29 +102,30 @@ class Int8RowActivations {
     // A team of four lanes brings a block; a warp has eight teams.
     template <class Eight>
     __device__ __forceinline__ void stage(const MatvecArgs& a, float* squares) {
-        const int t = threadIdx.x & 3, n_teams = blockDim.x / 4, n_blocks = blocks(a.w.cols);
+        const int t = threadIdx.x & 3, team = (threadIdx.x & 31) / 4, n_blocks = a.w.cols / 32;
         float4 norm[2] = {norm_[0], norm_[1]};
         float sum = 0;
 #pragma unroll 1
-        for (int first = threadIdx.x / 4; first / 8 * 8 < n_blocks; first += Eight::kAtOnce * n_teams) {
+        for (int first = first_; first < end_; first += Eight::kAtOnce * step_) {
             Eight eights[Eight::kAtOnce];
 #pragma unroll
             for (int k = 0; k < Eight::kAtOnce; k++) {
-                const int block = first + k * n_teams;
-                if (32 * block < a.w.cols) eights[k].load(block < n_teams ? from_ : Eight::from(a, 0, block, t));
+                const int block = first + team + k * step_;
+                if (block >= end_ || block >= n_blocks) continue;
+                eights[k].load(k == 0 && first == first_ ? from_ : Eight::from(a, 0, block, t));
             }
 #pragma unroll
             for (int k = 0; k < Eight::kAtOnce; k++) {
-                const int block = first + k * n_teams;
-                if (block / 8 * 8 >= n_blocks) break;
+                if (first + k * step_ >= end_) break;
+                const int block = first + team + k * step_;
                 float v[8] = {}, square = 0;
-                if (32 * block < a.w.cols) {
-                    if (block >= n_teams) Eight::load_norm(a, block, t, norm);
+                if (block < end_ && block < n_blocks) {
+                    if (first != first_ || k > 0) Eight::load_norm(a, block, t, norm);
                     square = eights[k].take(a, norm, v);
                 }
                 if (a.norm != nullptr) sum += warp_sum(square);  // beside the maxima that the bytes wait for
                 const EightBytes<F> bytes(v);
-                if (block < n_blocks) put(block, bytes);
+                if (block < end_) put(block, bytes);
             }
         }
         if (a.norm != nullptr && (threadIdx.x & 31) == 0) store_squares(squares, threadIdx.x / 32, sum);
@@ -135,6 +146,8 @@ class Int8RowActivations {
         }
     }
 
+    bool by_warps_;
+    int first_, step_, end_;  // the blocks that the warp brings, eight at a time
     // Places in shared memory: where all of them begin, and the lane's own of the first group.
     int zeros_, values_, scales_, sums_, starts_;
     int own_scales_, own_sums_, sums_step_, own_starts_, starts_step_;

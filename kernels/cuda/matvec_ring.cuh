@@ -90,6 +90,7 @@ struct LaneRing {
         }
         cp_async_commit();
     }
+    __device__ __forceinline__ void fill_rest(const MatvecArgs&) {}
     // f(group's weights); its place is filled again.
     template <class F>
     __device__ __forceinline__ void take(const MatvecArgs& a, F&& f) {
@@ -120,16 +121,26 @@ struct BulkRing {
         keep(full), keep(lane);
         if (lane == 0) {
 #pragma unroll 1
-            for (int i = 0; i < a.depth; i++) init_copies(full + i);
-#pragma unroll 1  // a tile's in one copy, for which their first place waits
-            for (int i = 0, n; i < a.depth && to_fetch.valid(a); i += n) {
-                n = min(a.depth - i, to_fetch.end - to_fetch.group);
-#pragma unroll 1
-                for (int k = 1; k < n; k++) arrive(full + i + k);
-                fetch(a, i, n);
-            }
+            for (int i = 0; i < a.depth; i++) init_counter(full + i);
+            counters_are_set();
         }
+        fill(a, 0, a.early);
         __syncwarp();
+    }
+    // Sends for the groups of places first … end - 1; a tile's in one copy, for which their first place waits.
+    __device__ __forceinline__ void fill(const MatvecArgs& a, int first, int end) {
+        if (lane != 0) return;
+#pragma unroll 1
+        for (int i = first, n; i < end && to_fetch.valid(a); i += n) {
+            n = min(end - i, to_fetch.end - to_fetch.group);
+#pragma unroll 1
+            for (int k = 1; k < n; k++) arrive(full + i + k);
+            fetch(a, i, n);
+        }
+    }
+    // What the kernel has left for the time when its activations are there.
+    __device__ __forceinline__ void fill_rest(const MatvecArgs& a) {
+        if (P::kRows == 1 && a.early < a.depth) fill(a, a.early, a.depth);
     }
     // The next n groups, of one tile, to the places from `place` on.
     __device__ __forceinline__ void fetch(const MatvecArgs& a, int place, int n) {

@@ -19,7 +19,7 @@ class RowActivations {
 
     // shared: where they come to. What a thread of a single row may load before the row is there: the norm's weights
     // for its first values.
-    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared)
+    __device__ __forceinline__ RowActivations(const MatvecArgs& a, unsigned char* shared, bool = false)
         : staged_(reinterpret_cast<bfloat*>(shared)), cols_(padded_columns(a.w.cols)), t_(threadIdx.x & 3) {
         const int at = 4 * threadIdx.x;
         if (kRows == 1 && a.norm != nullptr && at < a.w.cols) norm_ = *reinterpret_cast<const float4*>(a.norm + at);

@@ -123,13 +123,20 @@ inline constexpr bool kNine = false;
 
 // A barrier in shared memory that counts bytes on their way: a phase of it ends when one arrive_and_expect() and so
 // many bytes have come.
-__device__ __forceinline__ void init_copies(uint64_t* full) {
+__device__ __forceinline__ void init_counter(uint64_t* full) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "mbarrier.init.shared::cta.b64 [%0], 1;\n"
-        "fence.mbarrier_init.release.cluster;" ::"r"(shared_address(full))
-        : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(full)) : "memory");
 #endif
+}
+// The copy engine and other blocks of a cluster may see them.
+__device__ __forceinline__ void counters_are_set() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void init_copies(uint64_t* full) {
+    init_counter(full);
+    counters_are_set();
 }
 __device__ __forceinline__ void arrive_and_expect(uint64_t* full, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900

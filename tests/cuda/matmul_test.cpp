@@ -152,6 +152,42 @@ TEST_CASE("f16 activations of quantised weights: the same bits in any company, h
     CHECK(nmse(rig.get(all).values, product(in_eight_bits(x), w)) < kF32);
 }
 
+TEST_CASE("quantised weights of long rows, of two tiles a block, of several turns: the same bits in any company",
+          "[op]") {
+    struct Size {
+        DType type;
+        int64_t rows, cols;
+    };
+    std::vector<Size> sizes = {{DType::kQ8_0, 9000, 3840}, {DType::kQ4_K, 9000, 3840}};  // several turns of 132 blocks
+    for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+        sizes.push_back({type, 1500, 8448});
+        sizes.push_back({type, 2500, 2048});
+    }
+    const Size size = GENERATE_REF(from_range(sizes));
+    INFO(info(size.type).name << ' ' << size.rows << " x " << size.cols);
+    Rig rig;
+    Matrix w = random_matrix(size.rows, size.cols, 37);
+    const Weight weight = rig.weight(w, size.type);
+    const Matrix x = rounded(random_matrix(3, size.cols, 38), rig.act());
+    const auto empty = [&] { return rig.matrix(3, size.rows, DType::kF32); };
+    View in = rig.put(x, rig.act()), all = empty(), one = empty();
+    rig->matmul(step_of(kDecode, 0, 0, 3), in, weight, all);
+    for (int i = 0; i < 3; ++i) rig->matmul(step_of(kDecode, 0, 0, 1), in.slice(i, 1), weight, one.slice(i, 1));
+    CHECK(rig.get(all) == rig.get(one));
+    CHECK(nmse(rig.get(all).values, product(in_eight_bits(x), w)) < kF32);
+    if (size.cols > 4096) return;
+    const Norm norm{rig.vector(random_matrix(1, size.cols, 39, 0.3f, 1.0f)), 1e-5f};
+    View stream = rig.put(random_matrix(3, size.cols, 40), DType::kF32), expected = empty();
+    all = empty(), one = empty();
+    rig->norm_matmul(step_of(kDecode, 0, 0, 3), stream, norm, weight, all);
+    for (int i = 0; i < 3; ++i) {
+        rig->norm_matmul(step_of(kDecode, 0, 0, 1), stream.slice(i, 1), norm, weight, one.slice(i, 1));
+    }
+    CHECK(rig.get(all) == rig.get(one));
+    rig->Backend::norm_matmul(step_of(kDecode, 0, 0, 3), stream, norm, weight, expected);
+    CHECK(nmse(rig.get(all).values, doubles(rig.get(expected))) < 12 * kBf16);  // it rounds to bf16 before the 8 bits
+}
+
 TEST_CASE("products add to the residual stream, with a bias", "[op]") {
     const DType type = GENERATE(DType::kF32, DType::kBF16, DType::kQ4_K, DType::kF16);
     const bool f32 = type == DType::kF32;
