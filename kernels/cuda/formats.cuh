@@ -139,7 +139,7 @@ struct Q8_0 {
     static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
         return scale(r, b, 0, upper);
     }
-    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int, int upper) {
+    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int upper) {
         return scales_of_two(r.s.x, r.s.y, upper);
     }
     template <class R>
@@ -185,7 +185,7 @@ struct Q4_0 {
     static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
         return scale(r, b, 0, upper);
     }
-    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int, int upper) {
+    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int upper) {
         return scales_of_two(r.s.x, r.s.y, upper);
     }
     template <class R>
@@ -240,7 +240,7 @@ struct ScalesAndMins {
         return byte_of(four_scales(pick(r.s.word, b / 2)), b % 2 + 2 * upper);
     }
     template <class Raw>
-    static __device__ __forceinline__ LaneScales<int> lane_scales(const Raw& r, int, int upper) {
+    static __device__ __forceinline__ LaneScales<int> lane_scales(const Raw& r, int upper) {
         const uint32_t four = four_scales(r.s.word);
         return {{byte_of(four, 2 * upper), byte_of(four, 2 * upper + 1)}};
     }
@@ -390,7 +390,7 @@ struct Q6_K {
         const int i = 2 * b + second;
         return static_cast<int>(pick(r.s[upper], i / 4) << (24 - 8 * (i & 3))) >> 24;
     }
-    static __device__ __forceinline__ LaneScales<int> lane_scales(const LaneRaw& r, int, int upper) {
+    static __device__ __forceinline__ LaneScales<int> lane_scales(const LaneRaw& r, int upper) {
         const auto four = static_cast<int>(r.s[upper]);
         return {{four << 24 >> 24, four << 16 >> 24, four << 8 >> 24, four >> 24}};
     }

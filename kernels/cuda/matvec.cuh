@@ -292,15 +292,15 @@ size_t ring_room(const Gpu& gpu, size_t activations, bool spread = false) {
     const size_t taken = activations + sums + (3 << 10);
     return gpu.max_shared > taken ? gpu.max_shared - taken : 0;
 }
-// Groups that a warp's ring holds at most, of so many that it takes in all. What the kernel waits for, its activations,
-// comes later the more weights are under way. Measured on an H200: of quantised weights, all sent for at once, 80 KB a
-// block are best (112 where a weight has eight bits), or two groups; rows of 16 bits want long rings, but where those
-// would just hold all of them, a few are better left for later.
 template <class P>
 constexpr bool eight_bits() {
     if constexpr (P::kBulk) return P::kLayout.quant_bytes == kTile * P::kLayout.columns;
     return false;
 }
+// Groups that a warp's ring holds at most, of so many that it takes in all. What the kernel waits for, its activations,
+// comes later the more weights are under way. Measured on an H200: of quantised weights, all sent for at once, 80 KB a
+// block are best (112 where a weight has eight bits), or two groups; rows of 16 bits want long rings, but where those
+// would just hold all of them, a few are better left for later.
 template <class P>
 int ring_depth(const Gpu& gpu, size_t ring_row, int groups) {
     if constexpr (P::kBulk) {
