@@ -53,12 +53,7 @@ struct Rows {
 
 // Of a group of weights in shared memory.
 template <class P>
-constexpr int shared_bytes() {
-    if constexpr (P::kBulk) return P::kBytes;
-    return kGroupBytes<P>;
-}
-template <class P>
-inline constexpr int kSharedBytes = shared_bytes<P>();
+inline constexpr int kSharedBytes = place_bytes<P>(true);
 
 // A block's columns of W_x.
 template <class P>

@@ -91,46 +91,37 @@ template <class Scale>
 struct LaneScales {
     Scale v[4];
 };
-// From f16 pairs, of rows g and g + 8.
-__device__ __forceinline__ LaneScales<float> scales_of_two(uint32_t first, uint32_t second, int upper) {
-    const float2 d = floats_of_f16(first), e = floats_of_f16(second);
-    return {{upper ? d.y : d.x, upper ? e.y : e.x}};
-}
 
 // Each format has
 //   fetch(raw, group, lane, f): calls f for the pieces of a lane's share, at most kPieces; of a Raw, with the scales of
-//   all blocks in rows g and g + 8, or of a LaneRaw, with those of the lane's own blocks, 2t and 2t + 1 (of four blocks
-//   2 (t mod 2) and the next); pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16,
-//   their offset subtracted; words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that
-//   digit i of kOrder names; scale, min: of a block (with kSplit of its first or second 16 columns); they are
-//   block_scale x group_scale, and for the products the minima as bf16 pairs (two_mins) x group_min; lane_scales:
-//   block_scale of the lane's own blocks.
-// kNibbles: a word's nibbles are all there is to eight values.
-struct Q8_0 {
-    static constexpr QuantLayout kLayout = quant_layout(DType::kQ8_0);
-    static constexpr int kBlocks = 4, kPieces = 5;
-    static constexpr bool kMins = false, kSplit = false, kUnsigned = false, kNibbles = false;
-    static constexpr int kOffset = 0, kOrder = 0x75643120;
+//     all blocks in rows g and g + 8, or of a LaneRaw, with those of the lane's own blocks, 2t and 2t + 1 (of four
+//     blocks 2 (t mod 2) and the next)
+//   pairs(raw, b, upper): the lane's values of block b, rows g or g + 8 (upper), as bf16, their offset subtracted
+//   words(raw, b, upper): the same as bytes with the offset kOffset, byte i is the value that digit i of kOrder names
+//   scale, min: of a block (with kSplit of its first or second 16 columns); they are block_scale x group_scale, and for
+//     the products the minima as bf16 pairs (two_mins) x group_min
+//   lane_scales: block_scale of the lane's own blocks
+//   kNibbles: a word's nibbles are all there is to eight values
+
+// What the types share that have an f16 scale for each of a group's four blocks. kQuants: pieces of quants.
+template <DType kType, int kQuants>
+struct FourBlocks {
+    static constexpr QuantLayout kLayout = quant_layout(kType);
+    static constexpr int kBlocks = 4, kPieces = kQuants + 1;
+    static constexpr bool kMins = false, kSplit = false;
     template <class Scales>
     struct RawOf {
-        uint4 q[4];
+        uint4 q[kQuants];
         Scales s;
     };
     using Raw = RawOf<uint4>;
-    using LaneRaw = RawOf<uint2>;  // of blocks 2 (t mod 2) and the next
+    using LaneRaw = RawOf<uint2>;
     template <class R, class Fetch>
     static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
         const unsigned char* scales = group + kLayout.quant_bytes;
 #pragma unroll
-        for (int b = 0; b < 4; b++) f(r.q[b], group + b * 512 + lane * 16);
+        for (int b = 0; b < kQuants; b++) f(r.q[b], group + b * 512 + lane * 16);
         f(r.s, scales + lane / 4 * 16 + (sizeof(r.s) == 8 ? lane % 2 * 8 : 0));
-    }
-    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
-        return upper ? bytes_to_bf16(r.q[b].y, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].z);
-    }
-    template <class R>
-    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
-        return upper ? make_uint2(r.q[b].y, r.q[b].w) : make_uint2(r.q[b].x, r.q[b].z);
     }
     static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
         const float2 d = floats_of_f16(pick(r.s, b));
@@ -140,7 +131,8 @@ struct Q8_0 {
         return scale(r, b, 0, upper);
     }
     static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int upper) {
-        return scales_of_two(r.s.x, r.s.y, upper);
+        const float2 d = floats_of_f16(r.s.x), e = floats_of_f16(r.s.y);
+        return {{upper ? d.y : d.x, upper ? e.y : e.x}};
     }
     template <class R>
     static __device__ __forceinline__ float group_scale(const R&, int) {
@@ -148,25 +140,21 @@ struct Q8_0 {
     }
 };
 
-struct Q4_0 {
-    static constexpr QuantLayout kLayout = quant_layout(DType::kQ4_0);
-    static constexpr int kBlocks = 4, kPieces = 3;
-    static constexpr bool kMins = false, kSplit = false, kUnsigned = true, kNibbles = true;
-    static constexpr int kOffset = 8, kOrder = 0x73625140;
-    template <class Scales>
-    struct RawOf {
-        uint4 q[2];
-        Scales s;
-    };
-    using Raw = RawOf<uint4>;
-    using LaneRaw = RawOf<uint2>;  // of blocks 2 (t mod 2) and the next
-    template <class R, class Fetch>
-    static __device__ __forceinline__ void fetch(R& r, const unsigned char* group, int lane, Fetch f) {
-        const unsigned char* scales = group + kLayout.quant_bytes;
-#pragma unroll
-        for (int b = 0; b < 2; b++) f(r.q[b], group + b * 512 + lane * 16);
-        f(r.s, scales + lane / 4 * 16 + (sizeof(r.s) == 8 ? lane % 2 * 8 : 0));
+struct Q8_0 : FourBlocks<DType::kQ8_0, 4> {
+    static constexpr bool kUnsigned = false, kNibbles = false;
+    static constexpr int kOffset = 0, kOrder = 0x75643120;
+    static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
+        return upper ? bytes_to_bf16(r.q[b].y, r.q[b].w) : bytes_to_bf16(r.q[b].x, r.q[b].z);
     }
+    template <class R>
+    static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
+        return upper ? make_uint2(r.q[b].y, r.q[b].w) : make_uint2(r.q[b].x, r.q[b].z);
+    }
+};
+
+struct Q4_0 : FourBlocks<DType::kQ4_0, 2> {
+    static constexpr bool kUnsigned = true, kNibbles = true;
+    static constexpr int kOffset = 8, kOrder = 0x73625140;
     static __device__ __forceinline__ Pairs pairs(const Raw& r, int b, int upper) {
         const uint32_t word = pick(r.q[b / 2], 2 * (b & 1) + upper);
         Pairs p;
@@ -177,20 +165,6 @@ struct Q4_0 {
     template <class R>
     static __device__ __forceinline__ uint2 words(const R& r, int b, int upper) {
         return nibbles(pick(r.q[b / 2], 2 * (b & 1) + upper));
-    }
-    static __device__ __forceinline__ float scale(const Raw& r, int b, int, int upper) {
-        const float2 d = floats_of_f16(pick(r.s, b));
-        return upper ? d.y : d.x;
-    }
-    static __device__ __forceinline__ float block_scale(const Raw& r, int b, int, int upper) {
-        return scale(r, b, 0, upper);
-    }
-    static __device__ __forceinline__ LaneScales<float> lane_scales(const LaneRaw& r, int upper) {
-        return scales_of_two(r.s.x, r.s.y, upper);
-    }
-    template <class R>
-    static __device__ __forceinline__ float group_scale(const R&, int) {
-        return 1.0f;
     }
 };
 

@@ -322,7 +322,7 @@ inline void leave_for_later(MatvecArgs& a, bool one_turn, size_t of_block, size_
 }
 template <class P>
 bool matvec_fits(const Gpu& gpu, int cols, int n_rows) {
-    const auto row = static_cast<size_t>(matvec_warps(gpu) * place_bytes<P>(gpu));
+    const auto row = static_cast<size_t>(matvec_warps(gpu) * place_bytes<P>(gpu.nine));
     return ring_room<P>(gpu, P::Activations::bytes(cols, n_rows)) >= row;
 }
 
@@ -336,7 +336,7 @@ int matvec_spread(const Gpu& gpu, const Sharing& sharing, const DeviceWeight& w,
     for (int spread = 2; spread > (P::kRows > 8 ? 1 : 0); spread--) {
         const int columns = spread_groups(sharing.n_groups, sharing.split, spread) * P::kColumns;
         const size_t room = ring_room<P>(gpu, P::Activations::bytes(columns, p.n_rows()), true);
-        const bool fits = room >= static_cast<size_t>(3 * matvec_warps(gpu) * place_bytes<P>(gpu));
+        const bool fits = room >= static_cast<size_t>(3 * matvec_warps(gpu) * place_bytes<P>(gpu.nine));
         const int clusters = (sharing.n_blocks + (1 << spread) - 1) >> spread;
         if (fits && sharing.split >= 1 << spread && clusters <= gpu.n_clusters[spread]) return spread;
     }
@@ -368,8 +368,8 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
         a.by_warps = p.norm == nullptr && own <= most && sharing.slots <= 2;
         if (a.by_warps) activations *= static_cast<size_t>(sharing.slots);
     }
-    const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu));
-    a.place_bytes = place_bytes<P>(gpu);
+    const auto ring_row = static_cast<size_t>(n_warps * place_bytes<P>(gpu.nine));
+    a.place_bytes = place_bytes<P>(gpu.nine);
     a.x = p.x.data, a.x_stride = static_cast<int>(p.x.stride), a.x_f16 = p.x.type == DType::kF16;
     a.norm = p.norm, a.eps = p.eps, a.per_column = 1.0f / static_cast<float>(w.cols);
     a.gather = p.gather, a.rows = p.rows;
@@ -383,7 +383,7 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.depth = std::clamp(static_cast<int>(ring_room<P>(gpu, activations, spread > 0) / ring_row), 1, deepest);
     a.early = static_cast<uint8_t>(a.depth);
     if (P::kQuarters && !eight_bits<P>() && gpu.nine) {
-        const size_t bytes = static_cast<size_t>(n_tiles) * a.n_groups * ring_row / n_warps;
+        const size_t bytes = static_cast<size_t>(n_tiles) * a.n_groups * a.place_bytes;
         leave_for_later(a, turns == 1, bytes / std::min(a.n_blocks, gpu.n_multiprocessors), ring_row,
                         ring_room<P>(gpu, activations));
     }

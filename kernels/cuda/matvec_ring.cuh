@@ -169,10 +169,11 @@ struct BulkRing {
 // Weights whose groups lie in whole pieces come by the copy engine where there is one.
 template <class P, FewRows::Pairing kPairing, int kSpread>
 using GroupRing = std::conditional_t<P::kBulk && kNine, BulkRing<P, kPairing>, LaneRing<P, kPairing, kSpread>>;
+// Of a group in shared memory; nine: Gpu::nine.
 template <class P>
-int place_bytes(const Gpu& gpu) {
+constexpr int place_bytes(bool nine) {
     if constexpr (P::kBulk) {
-        if (gpu.nine) return P::kBytes;
+        if (nine) return P::kBytes;
     }
     return kGroupBytes<P>;
 }
