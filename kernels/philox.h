@@ -2,11 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define SAMBA_HOST_DEVICE __host__ __device__
-#else
-#define SAMBA_HOST_DEVICE
-#endif
+#include "kernels/host_device.h"
 
 namespace samba {
 

@@ -24,14 +24,19 @@ constexpr int tensor_keys(int head_dim) { return head_dim > 128 ? 64 : 128; }
 struct Args {
     const DeviceRun* runs;  // of the launch's first run on
     const void *q, *k, *v;
-    int64_t stride;  // of q, k and v
-    int n_heads, group, head_dim, blocks_per_split;
+    int64_t stride;           // of q, k and v
+    uint16_t n_heads, group;  // group: query heads that read one head of keys
+    uint32_t group_inverse;
+    int head_dim, blocks_per_split;
     int first_row, n_rows;  // of all runs
     bool one_buffer;
     float scale;
     float* partial;  // (rows, n_heads, splits, head_dim): sums
     float2* stats;   // (rows, n_heads, splits): maximum, sum of weights
     RingArgs ring;
+
+    // Queries of a head of keys are counted through the rows: which row one is of.
+    __device__ __forceinline__ int row_of_query(int query) const { return quotient(query, group_inverse); }
 };
 
 // Which positions the ring's rows hold once the run's rows are in it, and who sees them.
@@ -41,7 +46,7 @@ struct Place {
 
     __device__ __forceinline__ Place(const Args& a, const DeviceRun& run)
         : last(static_cast<int>(min(run.position + run.n_rows - 1, int64_t{INT_MAX - 1}))),
-          newest(ring_row(run.position + run.n_rows - 1, a.ring.n_rows)),
+          newest(a.ring.row_of(run.position + run.n_rows - 1)),
           n_rows(static_cast<int>(a.ring.n_rows)),
           window(a.ring.window == 0 ? INT_MAX : static_cast<int>(a.ring.window)),
           run_rows(run.n_rows) {}
@@ -99,8 +104,9 @@ __device__ __forceinline__ void load_rows(const Args& a, const DeviceRun& run, c
 
 // Where a query's split puts its sums and its maximum.
 __device__ __forceinline__ int64_t partial_of(const Args& a, const DeviceRun& run, int kv_head, int query) {
-    const int64_t row = run.first_row - a.first_row + query / a.group;
-    return (row * a.n_heads + kv_head * a.group + query % a.group) * gridDim.x;
+    const int of_run = a.row_of_query(query);
+    const int64_t row = run.first_row - a.first_row + of_run;
+    return (row * a.n_heads + kv_head * a.group + query - of_run * a.group) * gridDim.x;
 }
 
 }  // namespace samba::cuda::decode

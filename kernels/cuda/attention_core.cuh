@@ -4,6 +4,7 @@
 #pragma once
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/quotient.cuh"
 #include "kernels/cuda/values.cuh"
 
 namespace samba::cuda {
@@ -167,10 +168,6 @@ __device__ __forceinline__ void attention_weigh(const AttentionShared<S>& s, int
 static __device__ __noinline__ int ring_row_far(int64_t position, int64_t n_rows) {
     return static_cast<int>(position % n_rows);
 }
-__device__ __forceinline__ int ring_row(int64_t position, int64_t n_rows) {
-    if (position >> 32 != 0) return ring_row_far(position, n_rows);
-    return static_cast<int>(static_cast<uint32_t>(position) % static_cast<uint32_t>(n_rows));
-}
 
 inline float attention_scale(int head_dim) { return 1.4426950408889634f / sqrtf(static_cast<float>(head_dim)); }
 
@@ -178,7 +175,13 @@ inline float attention_scale(int head_dim) { return 1.4426950408889634f / sqrtf(
 struct RingArgs {
     char *k, *v;
     int64_t slot_stride, n_rows, window, head_bytes, row_bytes;
+    uint32_t rows_inverse;
 
+    __device__ __forceinline__ int row_of(int64_t position) const {
+        if (position >> 32 != 0) return ring_row_far(position, n_rows);
+        return static_cast<int>(
+            remainder(static_cast<uint32_t>(position), static_cast<uint32_t>(n_rows), rows_inverse));
+    }
     __device__ __forceinline__ int64_t offset(int slot, int kv_head, int64_t row) const {
         return slot * slot_stride + kv_head * head_bytes + row * row_bytes;
     }
@@ -190,7 +193,8 @@ inline RingArgs ring_args(const Ring& r) {
             r.n_rows,
             r.window,
             static_cast<int64_t>(r.head_bytes()),
-            static_cast<int64_t>(r.row_bytes())};
+            static_cast<int64_t>(r.row_bytes()),
+            long_inverse_of(static_cast<uint32_t>(r.n_rows))};
 }
 
 // Calls f with the ring's format.

@@ -25,9 +25,8 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
         __syncthreads();
         for (int i = threadIdx.x; i < kCoreQueries * a.head_dim; i += kCoreThreads) {
             const int query = min(chunk + i / a.head_dim, n_queries - 1), d = i % a.head_dim;
-            const int64_t row = run.first_row + query / a.group;
-            const int head = kv_head * a.group + query % a.group;
-            s.q[i] = to_float(static_cast<const Q*>(a.q)[row * a.stride + head * a.head_dim + d]);
+            const int row = a.row_of_query(query), head = kv_head * a.group + query - row * a.group;
+            s.q[i] = to_float(static_cast<const Q*>(a.q)[(run.first_row + row) * a.stride + head * a.head_dim + d]);
         }
         if (threadIdx.x < kCoreQueries) s.max[threadIdx.x] = kNoKey, s.sum[threadIdx.x] = 0.0f;
         float acc[kDims][8] = {};
@@ -44,7 +43,7 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
             cp_async_wait<0>();
             __syncthreads();
             attention_scores(s, a.head_dim, a.scale, [&](int q, int key) {
-                return place.visible((chunk + q) / a.group, place.age(first + key));
+                return place.visible(a.row_of_query(chunk + q), place.age(first + key));
             });
             __syncthreads();
             if (a.one_buffer) load_rows<R, Q>(a, run, place, kv_head, first, true, chunk == 0, s.v, s.stride);
@@ -81,19 +80,25 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
     constexpr bool kLoadsEarly = kEarly && R::kPlain;
     DeviceRun early = {0, 0, 0, 1, 0};
     Place place(a, early);
+    // A single run's rows are where the launch says.
+    OwnPart<kDim, S> own_part(a, kv_head, kLoadsEarly);
+    const QueryPiece<kDim, S> piece(a, a.first_row, kv_head, 0, a.group * a.n_rows, s, threadIdx.x);
     if constexpr (kLoadsEarly) {
         early = load_run(a.runs + blockIdx.z);
         place = Place(a, early);
         load_ring<R, kDim>(a, early, place, kv_head, first_row, s);
         cp_async_commit();
+        touch(own_part.from), touch(piece.from);
     } else if (R::kPlain && threadIdx.x < 2 && in_first_wave<TensorShared<S, kDim>>()) {
         send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
     }
     grid_wait();
-    // A single run's rows are where the launch says, so what they hold comes beside the table.
     const DeviceRun run = kLoadsEarly ? load_run(a.runs + blockIdx.z) : a.runs[blockIdx.z];
-    if constexpr (kLoadsEarly) load_queries(a, a.first_row, kv_head, 0, a.group * a.n_rows, s);
-    OwnPart<kDim, S> own_part(a, kv_head, kLoadsEarly);
+    if constexpr (kLoadsEarly) {
+        own_part.load();
+        if (static_cast<int>(threadIdx.x) < piece.kAll) piece.copy();
+        load_queries(a, a.first_row, kv_head, 0, a.group * a.n_rows, s, threadIdx.x + s.kThreads);
+    }
     const bool loaded = kLoadsEarly && same_place(run, early);
     // Warps may have seen different tables; a thread copies again only what it has copied itself.
     if (kLoadsEarly && !loaded) cp_async_wait<0>();
@@ -102,7 +107,7 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
 #pragma unroll 1
     for (int chunk = 0; chunk < n_queries; chunk += s.kQueries) {
         __syncthreads();
-        if (!kLoadsEarly || chunk > 0) load_queries(a, run.first_row, kv_head, chunk, n_queries, s);
+        if (!kLoadsEarly || chunk > 0) load_queries(a, run.first_row, kv_head, chunk, n_queries, s, threadIdx.x);
         TwoQueries two(a, place, chunk, n_queries);
         float acc[kTiles][4] = {};
 #pragma unroll 1
@@ -171,6 +176,9 @@ int64_t decode_partial_values(int64_t ring_rows, int n_heads, int head_dim) {
 void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& group, const Qkv& in, const Ring& ring,
                       View y, float* partial) {
     const int head_dim = ring.head_dim, n_heads = static_cast<int>(in.q.cols) / head_dim;
+    const int of_kv_head = n_heads / ring.n_kv_heads;
+    if (n_heads > UINT16_MAX || !quotient_fits((kRunRows + 2) * of_kv_head, of_kv_head))
+        throw Error("cuda: " + std::to_string(of_kv_head) + " heads of queries for one of keys are too many");
     const bool vectors = in.q.stride % 8 == 0 && reinterpret_cast<uintptr_t>(in.q.data) % 16 == 0;
     const bool tensor = vectors && in.q.type != DType::kF32 && (head_dim == 64 || head_dim == 128 || head_dim == 256);
     const Cut cut(ring.n_rows, tensor ? tensor_keys(head_dim) : kKeyBlock);
@@ -192,8 +200,9 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                              in.k.data,
                              in.v.data,
                              in.q.stride,
-                             n_heads,
-                             n_heads / ring.n_kv_heads,
+                             static_cast<uint16_t>(n_heads),
+                             static_cast<uint16_t>(of_kv_head),
+                             inverse_of(of_kv_head),
                              head_dim,
                              cut.per_split,
                              group.first_row,

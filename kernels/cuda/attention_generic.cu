@@ -38,7 +38,7 @@ __device__ void load_positions(const Args& a, const DeviceRun& run, int kv_head,
             R::store(static_cast<const Q*>(own) + own_row * a.stride + kv_head * a.head_dim, column,
                      static_cast<char*>(nullptr), out);
         } else {
-            R::load(ring + a.ring.offset(run.slot, kv_head, ring_row(position, a.ring.n_rows)), column, out);
+            R::load(ring + a.ring.offset(run.slot, kv_head, a.ring.row_of(position)), column, out);
         }
     }
 }
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kCoreThreads) append_kernel(const __grid_const
         const int row = tile.first + i / parts, column = i % parts * 8;
         if (row >= run.n_rows || row < run.n_rows - a.ring.n_rows) continue;
         const int64_t own = (run.first_row + row) * a.stride + kv_head * a.head_dim;
-        const int64_t at = a.ring.offset(run.slot, kv_head, ring_row(run.position + row, a.ring.n_rows));
+        const int64_t at = a.ring.offset(run.slot, kv_head, a.ring.row_of(run.position + row));
         alignas(16) typename R::Value unused[8];
         R::store(static_cast<const Q*>(a.k) + own, column, a.ring.k + at, unused);
         R::store(static_cast<const Q*>(a.v) + own, column, a.ring.v + at, unused);

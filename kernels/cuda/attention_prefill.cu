@@ -74,7 +74,7 @@ class BlockCopier {
             return copy_rows(((run_.first_row + own + row()) * a_.stride + kv_head_ * kDim) * 2, a_.stride * 2,
                              static_cast<const char*>(a_.k), static_cast<const char*>(a_.v), keys, values);
         }
-        const int base = ring_row(first, a_.ring.n_rows), n_rows = static_cast<int>(a_.ring.n_rows);
+        const int base = a_.ring.row_of(first), n_rows = static_cast<int>(a_.ring.n_rows);
         if (whole && own + kKeyBlock <= 0 && base + kKeyBlock <= n_rows) {
             return copy_rows(a_.ring.offset(run_.slot, kv_head_, base + row()), a_.ring.row_bytes, a_.ring.k, a_.ring.v,
                              keys, values);

@@ -54,16 +54,29 @@ __device__ __forceinline__ void load_ring(const Args& a, const DeviceRun& run, c
     }
 }
 
-// Some queries, of a run whose first row this is.
+// The i-th eight values of some queries, of a run whose first row this is: where they are, and where they come to.
+template <int kDim, class S>
+struct QueryPiece {
+    static constexpr int kAll = TensorShared<S, kDim>::kQueries * kDim / 8;
+    const S* from;
+    S* to;
+
+    __device__ __forceinline__ QueryPiece(const Args& a, int first_row, int kv_head, int first, int n_queries,
+                                          TensorShared<S, kDim>& s, int i) {
+        const int q = i / (kDim / 8), d = i % (kDim / 8) * 8, query = min(first + q, n_queries - 1);
+        const int row = a.row_of_query(query), head = kv_head * a.group + query - row * a.group;
+        from = static_cast<const S*>(a.q) + (first_row + row) * a.stride + head * kDim + d;
+        to = s.q + q * s.kStride + d;
+    }
+    __device__ __forceinline__ void copy() const { cp_async<16>(to, from); }
+};
+// Those from the i-th on, i: of the thread.
 template <int kDim, class S>
 __device__ __forceinline__ void load_queries(const Args& a, int first_row, int kv_head, int first, int n_queries,
-                                             TensorShared<S, kDim>& s) {
+                                             TensorShared<S, kDim>& s, int i) {
 #pragma unroll 1
-    for (int i = threadIdx.x; i < s.kQueries * kDim / 8; i += s.kThreads) {
-        const int q = i / (kDim / 8), d = i % (kDim / 8) * 8, query = min(first + q, n_queries - 1);
-        const int row = query / a.group, head = kv_head * a.group + query - row * a.group;
-        cp_async<16>(s.q + q * s.kStride + d,
-                     static_cast<const S*>(a.q) + (first_row + row) * a.stride + head * kDim + d);
+    for (; i < QueryPiece<kDim, S>::kAll; i += s.kThreads) {
+        QueryPiece<kDim, S>(a, first_row, kv_head, first, n_queries, s, i).copy();
     }
 }
 
@@ -86,12 +99,14 @@ __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, co
     }
 }
 
-// The same of a single run, eight values a thread: read before it is known which rows of the ring they become.
+// The same of a single run, eight values a thread: read before it is known which rows of the ring they become. Where
+// they are is known before the kernel's wait.
 template <int kDim, class S>
 struct OwnPart {
     static constexpr int kParts = kDim / 8;
     bool whole, there, values;  // whole: there are enough threads for all of them
     int age, column;
+    const S* from;
     uint4 v;
 
     __device__ __forceinline__ OwnPart(const Args& a, int kv_head, bool wanted)
@@ -100,11 +115,10 @@ struct OwnPart {
           age(threadIdx.x / (kParts * 2)),
           column(threadIdx.x % kParts * 8) {
         there = whole && age < a.n_rows;
-        if (!there) return;
-        const int64_t row = a.first_row + a.n_rows - 1 - age;
-        v = *reinterpret_cast<const uint4*>(static_cast<const S*>(values ? a.v : a.k) + kv_head * kDim +
-                                            row * a.stride + column);
+        const int64_t row = a.first_row + a.n_rows - 1 - (there ? age : 0);
+        from = static_cast<const S*>(values ? a.v : a.k) + kv_head * kDim + row * a.stride + column;
     }
+    __device__ __forceinline__ void load() { v = load_here(from, there); }
     __device__ __forceinline__ void put(const Args& a, const DeviceRun& run, const Place& place, int kv_head, int first,
                                         TensorShared<S, kDim>& s) const {
         if (!there) return;
@@ -145,7 +159,7 @@ struct TwoQueries {
         const int g = (threadIdx.x & 31) / 4;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            least_age[r] = place.run_rows - 1 - min(first + g + 8 * r, n_queries - 1) / a.group;
+            least_age[r] = place.run_rows - 1 - a.row_of_query(min(first + g + 8 * r, n_queries - 1));
             n_ages[r] = static_cast<uint32_t>(min(place.window, place.last - least_age[r] + 1));
         }
     }

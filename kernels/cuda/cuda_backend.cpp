@@ -125,8 +125,8 @@ char* CudaBackend::work(int id, size_t bytes) {
     DeviceMemory& memory = work_[id];
     if (memory.bytes < bytes) {
         if (capturing_) throw Error("cuda: a decode step needs more work memory than prepare() was told of");
-        check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
         forget_plans();  // their graphs hold the old address
+        check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
         used_[static_cast<size_t>(Use::kWorkspace)] -= memory.bytes;
         memory = DeviceMemory();
         memory = device_memory(bytes, Use::kWorkspace);
@@ -149,17 +149,23 @@ Buffer CudaBackend::allocate(size_t bytes) {
 }
 
 void CudaBackend::copy(void* to, const void* from, size_t bytes) {
+    launch_held();
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu_.stream), "copy on the device");
 }
 
-void CudaBackend::zero(void* to, size_t bytes) { check(cudaMemsetAsync(to, 0, bytes, gpu_.stream), "clearing memory"); }
+void CudaBackend::zero(void* to, size_t bytes) {
+    launch_held();
+    check(cudaMemsetAsync(to, 0, bytes, gpu_.stream), "clearing memory");
+}
 
 void CudaBackend::read(void* host, const void* from, size_t bytes) {
+    launch_held();
     check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, gpu_.stream), "copy from the device");
     check(cudaStreamSynchronize(gpu_.stream), "copy from the device");
 }
 
 void CudaBackend::write(void* to, const void* host, size_t bytes) {
+    launch_held();
     check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, gpu_.stream), "copy to the device");
     check(cudaStreamSynchronize(gpu_.stream), "copy to the device");
 }
@@ -167,6 +173,7 @@ void CudaBackend::write(void* to, const void* host, size_t bytes) {
 // Sizes everything that a decode step needs, so that nothing is allocated afterwards.
 void CudaBackend::prepare(const Limits& limits) {
     check(cudaSetDevice(options_.device), "choice of the device");
+    launch_held();
     check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
     limits_ = limits;
     forget_plans();

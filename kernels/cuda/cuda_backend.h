@@ -107,14 +107,15 @@ class CudaBackend final : public Backend {
     // ---- steps
     struct Shape {  // of decode steps: what their graph depends on
         std::vector<int> run_rows, wanted;
-        bool sample = false;
+        bool sample = false, changes = false;
         bool operator==(const Shape&) const = default;
     };
     struct Plan {
         Shape shape;
         bool complete = false;                   // all products are known
         std::vector<FewRows::Product> products;  // with 16-bit weights, in their order
-        GraphExec graph;                         // captured when the shape comes a second time
+        // Of one step and of two, captured when they are first needed: the first one when the shape comes again.
+        GraphExec one, two;
     };
     struct Staging {
         HostPointer memory;
@@ -122,7 +123,7 @@ class CudaBackend final : public Backend {
     };
     struct Pending {
         uint64_t step = 0;
-        int n_results = 0;
+        std::vector<Sampled> results;  // slots and positions, in the results' order; tokens are to come
     };
     void bind(const Step& s);
     void reserve_tables(int n_runs, int n_rows, int n_tiles);
@@ -131,10 +132,13 @@ class CudaBackend final : public Backend {
     bool continues(const Step& s) const;
     void note_next(const Step& s);
     void check_step(const Step& s) const;
+    bool changes_logits(const Step& s) const;
     Plan& plan_of(const Step& s);
     void forget_plans();
     FewRows::Product product_after(const FewRows::Product& product);
-    GraphExec capture(const Step& s, const Forward& forward);
+    GraphExec capture(const Step& s, const Forward& forward, int n_steps);
+    void launch(const GraphExec& graph);
+    void launch_held();
     void wait_for(const SampleResult& result, uint64_t step);
 
     CudaOptions options_;
@@ -154,6 +158,7 @@ class CudaBackend final : public Backend {
     size_t tokens_offset_ = 0, table_bytes_ = 0;
     Tables tables_;
     SamplingTables sampling_;
+    std::vector<char> changes_;  // of a slot: whether bias or penalties change its logits
     HostPointer results_memory_, logits_memory_, logprobs_memory_;
     SampleResult* results_ = nullptr;
     std::vector<Staging> staging_;
@@ -174,6 +179,7 @@ class CudaBackend final : public Backend {
     std::deque<Plan> plans_;
     Plan* plan_ = nullptr;   // of the step that is being submitted, if it may become a graph
     size_t n_products_ = 0;  // of it, captured so far
+    Plan* held_ = nullptr;   // of the newest step, if it waits to be launched with the one after it; has `one`
     std::deque<Pending> pending_;
 };
 

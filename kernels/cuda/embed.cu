@@ -9,15 +9,17 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int kRowsPerBlock = 8, kThreads = 256;
+constexpr int kRowsPerBlock = 8;
+constexpr int kRowThreads = 256,
+              kRopeThreads = 64;  // of a block: some for the table's row, beside them those for angles
 
-// table[token] -> x, by all threads of the block.
+// table[token] -> x, by the first threads of the block.
 template <class F>
 __device__ void quantized_row(const DeviceWeight& w, int token, float* x) {
     constexpr int kColumns = F::kBlocks * 32;
     const int n_groups = (w.cols + kColumns - 1) / kColumns;
     const int upper = token % kTile / 8, g = token % 8;
-    for (int i = threadIdx.x; i < n_groups * 4; i += kThreads) {
+    for (int i = threadIdx.x; i < n_groups * 4; i += kRowThreads) {
         const int group = i / 4, t = i % 4;
         const int64_t at = static_cast<int64_t>(token / kTile) * n_groups + group;
         const auto raw = load_raw<F>(w.data + at * kFormatBytes<F>, g * 4 + t);
@@ -42,7 +44,7 @@ template <class T>
 __device__ void plain_row(const DeviceWeight& w, int64_t stride, int token, float* x) {
     const T* from = reinterpret_cast<const T*>(w.data) + token * stride;
 #pragma unroll 8
-    for (int i = threadIdx.x; i < w.cols; i += kThreads) x[i] = to_float(from[i]);
+    for (int i = threadIdx.x; i < w.cols; i += kRowThreads) x[i] = to_float(from[i]);
 }
 
 __device__ void table_row(DType type, const DeviceWeight& w, int token, float* x) {
@@ -67,11 +69,11 @@ __device__ void table_row(DType type, const DeviceWeight& w, int token, float* x
 }
 
 // cos and sin of position · frequency: the product wraps at whole turns, so that it is exact at any position. The last
-// warps' work: the first ones have most of the table's row.
+// threads' work.
 __device__ void rope_row(const EmbedArgs& a, int64_t position, int row) {
     for (int r = 0; r < a.n_ropes; r++) {
         const RopeOut& rope = a.ropes[r];
-        for (int i = kThreads - 1 - threadIdx.x; i < rope.half; i += kThreads) {
+        for (int i = threadIdx.x - kRowThreads; i < rope.half; i += kRopeThreads) {
             const auto turn = static_cast<int64_t>(static_cast<uint64_t>(position) * rope.turns[i]);
             double sine, cosine;
             sincospi(static_cast<double>(turn) * 0x1p-63, &sine, &cosine);
@@ -81,7 +83,7 @@ __device__ void rope_row(const EmbedArgs& a, int64_t position, int row) {
     }
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRowThreads + kRopeThreads, 1)
     embed_kernel(const __grid_constant__ EmbedArgs a, DType type, const __grid_constant__ DeviceWeight w, float* x,
                  int64_t x_stride) {
     grid_dependents();
@@ -90,6 +92,7 @@ __global__ void __launch_bounds__(kThreads)
     grid_wait();
     const DeviceRun run = load_run(a.tables.next + blockIdx.y);
     const int32_t early_token = __ldcg(a.tables.sampled + early_slot);
+    const uint64_t count = __ldcg(&a.tables.count->next);  // beside them: it is wanted last
     const int first = blockIdx.x * kRowsPerBlock;
     for (int r = first; r < min(first + kRowsPerBlock, run.n_rows); r++) {
         const int row = run.first_row + r;
@@ -97,8 +100,11 @@ __global__ void __launch_bounds__(kThreads)
         int token = early_token;
         if (!run.from_sample) token = a.tables.tokens[row];
         if (run.from_sample && run.slot != early_slot) token = a.tables.sampled[run.slot];
-        rope_row(a, position, row);
-        table_row(type, w, token, x + row * x_stride);
+        if (threadIdx.x < kRowThreads) {
+            table_row(type, w, token, x + row * x_stride);
+        } else {
+            rope_row(a, position, row);
+        }
         if (threadIdx.x == 0) a.tables.history[run.slot * kHistory + position % kHistory] = token;
     }
     if (blockIdx.x != 0) return;
@@ -106,18 +112,15 @@ __global__ void __launch_bounds__(kThreads)
     if (threadIdx.x != 0) return;
     a.tables.now[blockIdx.y] = run;
     if (a.decode) a.tables.next[blockIdx.y].position = run.position + run.n_rows;
-    if (blockIdx.y == 0) {
-        const uint64_t count = a.tables.count->next;
-        *a.tables.count = {count + 1, count};
-    }
+    if (blockIdx.y == 0) *a.tables.count = {count + 1, count};
 }
 
 }  // namespace
 
 void embed(const Gpu& gpu, const EmbedArgs& args, const StepShape& step, const Weight& table, View x) {
     const dim3 grid((step.max_run_rows + kRowsPerBlock - 1) / kRowsPerBlock, step.n_runs);
-    launch(gpu, grid, dim3(kThreads), 0, embed_kernel, args, table.parts.front().type, device_weight(table, 0), x.f32(),
-           x.stride);
+    launch(gpu, grid, dim3(kRowThreads + kRopeThreads), 0, embed_kernel, args, table.parts.front().type,
+           device_weight(table, 0), x.f32(), x.stride);
 }
 
 }  // namespace samba::cuda

@@ -47,6 +47,7 @@ struct PlainEight {  // 16-bit ones
             v = *static_cast<const uint4*>(from);
         }
     }
+    __device__ __forceinline__ void set(const uint4 (&asked)[2]) { v = asked[0]; }
     static __device__ __forceinline__ void load_norm(const MatvecArgs&, int, int, float4 (&)[2]) {}
     __device__ __forceinline__ float take(const MatvecArgs& a, const float4 (&)[2], float (&f)[8]) const {
         const uint32_t w[4] = {v.x, v.y, v.z, v.w};
@@ -70,6 +71,10 @@ struct NormedEight {  // f32 ones, times the norm's weights
     __device__ __forceinline__ void load(const void* from) {
         v[0] = *static_cast<const float4*>(from);
         v[1] = *reinterpret_cast<const float4*>(static_cast<const float*>(from) + kSecond);
+    }
+    __device__ __forceinline__ void set(const uint4 (&asked)[2]) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) v[i] = *reinterpret_cast<const float4*>(&asked[i]);
     }
     static __device__ __forceinline__ void load_norm(const MatvecArgs& a, int block, int t, float4 (&norm)[2]) {
         norm[0] = *reinterpret_cast<const float4*>(a.norm + first(block, t));

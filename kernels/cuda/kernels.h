@@ -192,7 +192,8 @@ struct SamplingTables;
 struct WantedRows {  // of a call of sample: run and row within the run
     int32_t run[kLogitRows], row[kLogitRows];
 };
+// changes: some slot of the step has bias or penalties.
 void sample(const Gpu& gpu, const Tables& tables, const SamplingTables& sampling, const WantedRows& wanted, int first,
-            View logits);
+            View logits, bool changes);
 
 }  // namespace samba::cuda

@@ -2,7 +2,7 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
-#include "kernels/cuda/sample_parts.cuh"
+#include "kernels/cuda/values.cuh"
 
 namespace samba::cuda {
 namespace {
@@ -15,14 +15,32 @@ struct Args {
     float* logprobs;
 };
 
-__global__ void __launch_bounds__(kSampleThreads) logprob_kernel(const __grid_constant__ Args a) {
+constexpr int kThreads = 1024, kWarps = kThreads / 32;
+static_assert(kWarps == 32);  // as many as lanes
+
+__global__ void __launch_bounds__(kThreads) logprob_kernel(const __grid_constant__ Args a) {
+    __shared__ float maxima[kWarps];
+    __shared__ double sums[kWarps];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
     grid_dependents();
     grid_wait();
-    const SampleShared s(dynamic_shared());
     const float* x = a.logits + blockIdx.x * a.stride;
-    const float best = block_max(s, a.vocab, [&](int i) { return x[i]; });
-    const double sum = block_sum(s, a.vocab, [&](int i) { return static_cast<double>(__expf(x[i] - best)); });
-    if (threadIdx.x > 0) return;
+    float best = -INFINITY;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < a.vocab; i += kThreads) best = fmaxf(best, x[i]);
+    best = warp_max(best);
+    if (lane == 0) maxima[warp] = best;
+    __syncthreads();
+    best = warp_max(maxima[lane]);
+    double sum = 0;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < a.vocab; i += kThreads) sum += static_cast<double>(__expf(x[i] - best));
+    sum = warp_sum(sum);
+    if (lane == 0) sums[warp] = sum;
+    __syncthreads();
+    if (warp > 0) return;
+    sum = warp_sum(sums[lane]);
+    if (lane > 0) return;
     a.logprobs[blockIdx.x] = static_cast<float>(x[a.targets.id[blockIdx.x]] - (best + log(sum)));
 }
 
@@ -30,7 +48,7 @@ __global__ void __launch_bounds__(kSampleThreads) logprob_kernel(const __grid_co
 
 void target_logprobs(const Gpu& gpu, View logits, const Targets& targets, float* logprobs) {
     const Args a{logits.f32(), logits.stride, static_cast<int>(logits.cols), targets, logprobs};
-    launch(gpu, dim3(logits.rows), dim3(kSampleThreads), SampleShared::kBytes, logprob_kernel, a);
+    launch(gpu, dim3(logits.rows), dim3(kThreads), 0, logprob_kernel, a);
 }
 
 }  // namespace samba::cuda

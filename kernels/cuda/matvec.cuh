@@ -102,7 +102,8 @@ struct PairOutput {
         const int tile = tile_of_slot<kPairing>(a, 2 * pair);
         n = tile * kTile + row, m = tile_of_slot<kPairing>(a, 2 * pair + 1) * kTile + row;
         if (kPairing != FewRows::kRotary || !there) return;
-        const int of_head = n % (a.head_tiles * kTile), half = a.half_tiles * kTile;
+        const int before = quotient(pair, a.head_inverse) * 2 * a.head_pairs;  // tiles of other heads
+        const int of_head = n - before * kTile, half = a.half_tiles * kTile;
         if (m - n != half || tile >= a.rotated_tiles || of_head >= half) return;
         turns = true, angle = of_head;
     }
@@ -183,6 +184,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) matvec_kernel(const __grid_
     const bool hands_on = P::kRows > 1 && a.next != nullptr;
     const float next_weight = hands_on && n < a.w.rows ? a.next_norm[n] : 0.0f;
     grid_wait();
+    if constexpr (requires { x.ask(); }) x.ask();
     const bool own = kPairing == FewRows::kNone && a.add && r0 < a.n_rows && n < a.w.rows;
     const float old = own ? static_cast<const float*>(a.y)[r0 * a.y_stride + n] : 0.0f;
     pair.load(a);
@@ -334,11 +336,13 @@ int matvec_spread(const Gpu& gpu, const Sharing& sharing, const DeviceWeight& w,
     if (P::kBulk || P::kRows == 1 || p.pairing != FewRows::kNone || p.norm != nullptr) return 0;
     if (w.cols % P::kColumns != 0 || p.x.type != DType::kBF16 || p.n_rows() * w.cols <= (128 << 10) / 2) return 0;
     for (int spread = 2; spread > (P::kRows > 8 ? 1 : 0); spread--) {
-        const int columns = spread_groups(sharing.n_groups, sharing.split, spread) * P::kColumns;
+        const int split_bits = std::countr_zero(static_cast<unsigned>(sharing.split));
+        if (split_bits < spread) continue;
+        const int columns = spread_groups(sharing.n_groups, split_bits, spread) * P::kColumns;
         const size_t room = ring_room<P>(gpu, P::Activations::bytes(columns, p.n_rows()), true);
         const bool fits = room >= static_cast<size_t>(3 * matvec_warps(gpu) * place_bytes<P>(gpu.nine));
         const int clusters = (sharing.n_blocks + (1 << spread) - 1) >> spread;
-        if (fits && sharing.split >= 1 << spread && clusters <= gpu.n_clusters[spread]) return spread;
+        if (fits && clusters <= gpu.n_clusters[spread]) return spread;
     }
     return 0;
 }
@@ -358,7 +362,7 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     if (spread > 0) a.n_blocks = (a.n_blocks + (1 << spread) - 1) >> spread << spread;
     a.staged =
         spread > 0 || P::Activations::kAlwaysStaged || p.norm != nullptr || stages_activations(gpu, w.cols, a.n_rows);
-    const int columns = spread == 0 ? w.cols : spread_groups(a.n_groups, a.split, spread) * P::kColumns;
+    const int columns = spread == 0 ? w.cols : spread_groups(a.n_groups, a.split_bits, spread) * P::kColumns;
     size_t activations = a.staged ? P::Activations::bytes(columns, a.n_rows) : 0;
     if constexpr (P::kQuarters) {
         // Passes of 256 columns: a warp has the loads of three under way at once. Of fewer bits than eight, whose loops
@@ -376,7 +380,10 @@ void launch_matvec(const Gpu& gpu, const DeviceWeight& w, const FewRows& p) {
     a.y = p.y.data, a.y_stride = static_cast<int>(p.y.stride), a.y_type = static_cast<uint8_t>(p.y.type);
     a.add = p.add, a.bias = p.bias, a.has_bias = p.bias != nullptr;
     a.n_pairs = n_tiles / 2, a.up_tiles = n_tiles / 2;
-    a.head_tiles = p.head_dim / kTile, a.half_tiles = p.rope_half / kTile, a.rotated_tiles = p.rotated_rows / kTile;
+    a.head_pairs = static_cast<uint16_t>(p.head_dim / (2 * kTile));
+    a.head_inverse = a.head_pairs > 0 ? inverse_of(a.head_pairs) : 0;
+    a.half_tiles = static_cast<uint16_t>(p.rope_half / kTile);
+    a.rotated_tiles = static_cast<uint16_t>(p.rotated_rows / kTile);
     a.cos = p.cos, a.sin = p.sin, a.rope_stride = static_cast<int>(p.rope_stride);
     const int turns = (a.n_blocks + gpu.n_multiprocessors - 1) / gpu.n_multiprocessors;
     const int deepest = ring_depth<P>(gpu, ring_row, turns * ((a.n_groups + a.split - 1) / a.split));

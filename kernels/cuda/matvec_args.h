@@ -36,8 +36,10 @@ struct MatvecArgs {
     bool gather;
     bool add;  // y += W x; y is f32
     bool has_bias;
-    int n_pairs, up_tiles;                      // kGateUp: tiles of gate
-    int head_tiles, half_tiles, rotated_tiles;  // kRotary; head_tiles is even
+    int n_pairs, up_tiles;            // kGateUp: tiles of gate
+    uint16_t head_pairs, half_tiles;  // kRotary: pairs of tiles of a head, tiles of half of what is rotated
+    uint16_t rotated_tiles;
+    uint32_t head_inverse;  // of head_pairs
     int rope_stride;
     const float *cos, *sin;
     unsigned char* next;  // y's rows times next_norm, for the next product, and their squares; or null

@@ -66,16 +66,24 @@ class Int8RowActivations {
         from_ = a.norm != nullptr ? static_cast<const void*>(NormedEight<F>::from(a, 0, block, t))
                                   : PlainEight<F>::from(a, 0, block, t);
         keep(from_);
+        const bool normed = a.norm != nullptr, there_first = block < end_ && 32 * block < cols;
+        asks_ = there_first && (normed || !F::kSplit), asks_twice_ = there_first && normed;  // 16 bytes each
+        keep(asks_), keep(asks_twice_);
         if (a.norm != nullptr && 32 * block < cols) NormedEight<F>::load_norm(a, block, t, norm_);
     }
+    // The lane's first values, before all else that follows the kernel's wait.
+    __device__ __forceinline__ void ask() {
+        asked_[0] = load_here(from_, asks_);
+        asked_[1] = load_here(static_cast<const float*>(from_) + NormedEight<F>::kSecond, asks_twice_);
+    }
     __device__ __forceinline__ void bring(const MatvecArgs& a, float* squares) {
-        a.norm != nullptr ? stage<NormedEight<F>>(a, squares) : stage<PlainEight<F>>(a, squares);
+        a.norm != nullptr ? stage<NormedEight<F>, true>(a, squares) : stage<PlainEight<F>, !F::kSplit>(a, squares);
         if (by_warps_) return __syncwarp();
         __syncthreads();
     }
     // The same of a row without a norm.
     __device__ __forceinline__ void bring_plain(const MatvecArgs& a) {
-        stage<PlainEight<F>>(a, nullptr);
+        stage<PlainEight<F>, false>(a, nullptr);
         __syncthreads();
     }
 
@@ -99,8 +107,8 @@ class Int8RowActivations {
         return reinterpret_cast<T*>(dynamic_shared() + place);
     }
 
-    // A team of four lanes brings a block; a warp has eight teams.
-    template <class Eight>
+    // A team of four lanes brings a block; a warp has eight teams. kAsked: ask() has been called.
+    template <class Eight, bool kAsked>
     __device__ __forceinline__ void stage(const MatvecArgs& a, float* squares) {
         const int t = threadIdx.x & 3, team = (threadIdx.x & 31) / 4, n_blocks = a.w.cols / 32;
         float4 norm[2] = {norm_[0], norm_[1]};
@@ -111,6 +119,10 @@ class Int8RowActivations {
 #pragma unroll
             for (int k = 0; k < Eight::kAtOnce; k++) {
                 const int block = first + team + k * step_;
+                if (kAsked && k == 0 && first == first_) {
+                    eights[0].set(asked_);
+                    continue;
+                }
                 if (block >= end_ || block >= n_blocks) continue;
                 eights[k].load(k == 0 && first == first_ ? from_ : Eight::from(a, 0, block, t));
             }
@@ -153,7 +165,9 @@ class Int8RowActivations {
     int own_scales_, own_sums_, sums_step_, own_starts_, starts_step_;
     uint32_t pair_[kPairs];
     int pair_step_[kPairs];
-    const void* from_;     // the thread's first values
+    const void* from_;  // the thread's first values
+    int asks_, asks_twice_;
+    uint4 asked_[2];
     float4 norm_[2] = {};  // and their weights
 };
 

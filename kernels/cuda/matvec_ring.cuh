@@ -6,6 +6,7 @@
 #include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/matvec_spread.cuh"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/quotient.cuh"
 
 namespace samba::cuda {
 
@@ -17,16 +18,9 @@ __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
     if (pair >= a.n_pairs) return INT_MAX / kTile - 1;
     if constexpr (kPairing == FewRows::kGateUp) return pair + second * a.up_tiles;
     if (2 * pair >= a.rotated_tiles) return slot;
-    const int j = pair % (a.head_tiles / 2), first = 2 * pair - 2 * j;  // tile of the head
+    const int before = quotient(pair, a.head_inverse) * a.head_pairs, j = pair - before,
+              first = 2 * before;  // of the head
     return j < a.half_tiles ? first + j + second * a.half_tiles : first + 2 * j + second;
-}
-
-// Computed here, and kept: the compiler would rather compute a value where it is used, after the kernel's wait.
-__device__ __forceinline__ void keep(int& v) { asm volatile("" : "+r"(v)); }
-__device__ __forceinline__ void keep(uint32_t& v) { asm volatile("" : "+r"(v)); }
-template <class T>
-__device__ __forceinline__ void keep(T*& p) {
-    asm volatile("" : "+l"(p));
 }
 
 // Where a warp is in its sequence of groups. Of a tile it has neighbours, or, of rows, every split-th.

@@ -50,21 +50,22 @@ class RowActivations {
     // can be done before the activations are there, then they.
     template <int kSpread>
     __device__ __forceinline__ void expect_part(const MatvecArgs& a) {
-        const int columns = spread_groups(a.n_groups, a.split, kSpread) * kGroup;
+        const int columns = spread_groups(a.n_groups, a.split_bits, kSpread) * kGroup;
 #pragma unroll
         for (int e = 0; e < kEights; e++) {
             row_[e] = staged_ + min(static_cast<int>(threadIdx.x & 31) / 4 + 8 * e, a.n_rows - 1) * stride(columns);
         }
-        const int share = a.split >> kSpread, rest = a.n_groups % a.split - Spread<kSpread>::rank() * share;
-        const int n_groups = a.n_groups / a.split * share + min(max(rest, 0), share);
+        const int share = a.split >> kSpread;
+        const int rest = (a.n_groups & (a.split - 1)) - Spread<kSpread>::rank() * share;
+        const int n_groups = (a.n_groups >> a.split_bits) * share + min(max(rest, 0), share);
         if (threadIdx.x == 0) expect_bytes(part_arrived(), n_groups * a.n_rows * kGroup * 2);
         __syncthreads();  // before the kernel's wait, where there is time
     }
     template <int kSpread>
     __device__ __forceinline__ void bring_part(const MatvecArgs& a) {
-        const int columns = spread_groups(a.n_groups, a.split, kSpread) * kGroup, share = a.split >> kSpread;
+        const int columns = spread_groups(a.n_groups, a.split_bits, kSpread) * kGroup, share = a.split >> kSpread;
         const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32,
-                  n = (a.n_groups + a.split - 1) / a.split * a.n_rows;
+                  n = ((a.n_groups + a.split - 1) >> a.split_bits) * a.n_rows;
         // A copy takes its warp some 50 cycles: all warps send for some.
 #pragma unroll 1
         for (int i = warp + (threadIdx.x & 31) * n_warps; i < n; i += blockDim.x) {

@@ -34,9 +34,9 @@ struct Spread {
     }
 };
 
-// Groups that a block of 1 << spread has room for.
-__host__ __device__ inline int spread_groups(int n_groups, int split, int spread) {
-    return (n_groups + split - 1) / split * (split >> spread);
+// Groups that a block of 1 << spread has room for; spread: at most split_bits.
+__host__ __device__ inline int spread_groups(int n_groups, int split_bits, int spread) {
+    return (n_groups + (1 << split_bits) - 1) >> split_bits << (split_bits - spread);
 }
 
 }  // namespace samba::cuda

@@ -283,7 +283,7 @@ void CudaBackend::sample(const Step& s, int first, View logits) {
                 }
             }
         }
-        cuda::sample(gpu_, tables_, sampling_, wanted, first, logits);
+        cuda::sample(gpu_, tables_, sampling_, wanted, first, logits, changes_logits(s));
     }
     if (s.on_logits) {
         const size_t row = static_cast<size_t>(logits.cols) * sizeof(float);

@@ -18,6 +18,24 @@ __device__ __forceinline__ void grid_wait() {
 #endif
 }
 
+// Computed here, and kept: the compiler would rather compute a value where it is used, after the kernel's wait.
+__device__ __forceinline__ void keep(int& v) { asm volatile("" : "+r"(v)); }
+__device__ __forceinline__ void keep(uint32_t& v) { asm volatile("" : "+r"(v)); }
+template <class T>
+__device__ __forceinline__ void keep(T*& p) {
+    asm volatile("" : "+l"(p));
+}
+
+// 16 bytes that an earlier kernel has written, or zeros where not `there`: asked for here, and not where they are used.
+__device__ __forceinline__ uint4 load_here(const void* p, int there) {
+    uint4 v = make_uint4(0, 0, 0, 0);
+    asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %5, 0;\n@p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+                 : "l"(p), "r"(there)
+                 : "memory");
+    return v;
+}
+
 // Weights are read once: past L1. They never change, so they may be read before grid_wait().
 __device__ __forceinline__ uint4 load_stream(const void* p) {
     uint4 v;
@@ -33,6 +51,9 @@ __device__ __forceinline__ void prefetch_l2(const void* p, uint32_t bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
 #endif
 }
+
+// What is read later is looked for already: its page, and its line in L2.
+__device__ __forceinline__ void touch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 // log2(x) to 2^-22, absolute near x = 1.
 __device__ __forceinline__ float log2_fast(float x) {

@@ -1,49 +1,44 @@
-// What sampling is made of: a block's sums and counts, the best candidates in order, bisection over all of them.
-// A candidate is a number that orders by logit, then by lower id.
+// What sampling is made of. A block has a row: it finds a bound that about as many logits reach as are wanted from the
+// greatest of each group of them, lists what reaches it, and sorts that. It runs once in a step, so that most of its
+// instructions come from far away: few of them count for more than few repetitions. A candidate is a number that orders
+// by logit, then by lower id.
 #pragma once
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sampling_tables.h"
 #include "kernels/cuda/values.cuh"
 
 namespace samba::cuda {
 
-inline constexpr int kSampleThreads = 1024, kSampleWarps = kSampleThreads / 32;
-static_assert(kSampleWarps == 32);
-inline constexpr int kListed = 2 * kSampleThreads;  // candidates that are sorted at most
-inline constexpr int kSureCandidates = 256;         // the list holds at least so many, if there are
+inline constexpr int kSampleThreads = 512, kSampleWarps = kSampleThreads / 32;
+static_assert(kSampleThreads == kGroups && kSampleWarps <= 32);
+inline constexpr int kListed = 512;          // candidates that are sorted at most
+inline constexpr int kSureCandidates = 256;  // the list holds at least so many, if there are
+
+// Of a whole row: sums relative to the maxima, of the logits as they came (raw) and as they are drawn from.
+struct Totals {
+    float raw_max, log_raw_sum, sum;
+    int n_finite;
+};
 
 struct SampleShared {
-    uint64_t* list;         // (kListed)
-    double *plain, *drawn;  // (kListed) each: running sums of weights, by which top-p cuts and by which is drawn
-    double* warps;          // (kSampleWarps)
-    int* counters;          // (2): candidates and chunks listed
-    uint32_t *least, *most, *bound;  // (1), (1), (3): bound_of's
-    int* bins;                       // (kBins), where `plain` will be
-    int* chunks;                     // (kListedChunks), where `drawn` will be
-
-    static constexpr int kBins = kSampleThreads, kListedChunks = 2 * kListed;
-
-    __device__ explicit SampleShared(unsigned char* base) {
-        list = reinterpret_cast<uint64_t*>(base);
-        plain = reinterpret_cast<double*>(list + kListed), drawn = plain + kListed;
-        warps = drawn + kListed;
-        counters = reinterpret_cast<int*>(warps + kSampleWarps);
-        least = reinterpret_cast<uint32_t*>(counters + 2), most = least + 1, bound = least + 2;
-        bins = reinterpret_cast<int*>(plain);
-        chunks = reinterpret_cast<int*>(drawn);
-    }
-    // Before a list is filled, by all threads; they must meet before it is.
-    __device__ __forceinline__ void clear() const {
-        bins[threadIdx.x] = 0;
-        if (threadIdx.x < 2) counters[threadIdx.x] = 0;
-        if (threadIdx.x == 0) *least = 0xffffffffu, *most = 0;
-    }
-    static constexpr size_t kBytes = kListed * 24 + kSampleWarps * 8 + 32;
+    double sums[kSampleWarps];
+    __align__(16) uint32_t keys[kGroups];              // the greatest of each group, or of each four
+    uint32_t most[kSampleWarps], least[kSampleWarps];  // of the warps
+    int n_groups, groups[kGroups];                     // whose greatest logit reaches the bound
+    int n_listed;
+    uint64_t list[kListed], sorted[kListed];
+    float plain[kListed], drawn[kListed];  // weights of `sorted`, by which top-p cuts and by which is drawn
+    Totals totals;
+    int place;  // of what is drawn
 };
 
 __device__ __forceinline__ uint32_t ordered(float v) {
     const uint32_t b = __float_as_uint(v + 0.0f);  // -0 becomes 0
     return b ^ ((b >> 31) ? 0xffffffffu : 0x80000000u);
+}
+__device__ __forceinline__ float of_ordered(uint32_t key) {
+    return __uint_as_float(key ^ ((key >> 31) ? 0x80000000u : 0xffffffffu));
 }
 __device__ __forceinline__ uint64_t ordered_candidate(float v, int id) {
     return static_cast<uint64_t>(ordered(v)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
@@ -52,267 +47,164 @@ __device__ __forceinline__ int id_of(uint64_t candidate) {
     return static_cast<int>(0xffffffffu - static_cast<uint32_t>(candidate));
 }
 __device__ __forceinline__ float logit_of(uint64_t candidate) {
-    const auto key = static_cast<uint32_t>(candidate >> 32);
-    return __uint_as_float(key ^ ((key >> 31) ? 0x80000000u : 0xffffffffu));
+    return of_ordered(static_cast<uint32_t>(candidate >> 32));
 }
+inline constexpr uint32_t kLeastKey = 0x00800000u;  // -inf, which is no candidate, is below
+inline constexpr uint64_t kLeastCandidate = static_cast<uint64_t>(kLeastKey) << 32;
 
-__device__ __forceinline__ double warp_sum(double v) {
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(0xffffffffu, v, d);
-    return v;
-}
+// exp(x) to some 2^-21, as the sums of the whole row have it.
+__device__ __forceinline__ float weight_of(float x) { return exp2_fast(x * 1.44269504f); }
 
-// Sum of f(i), i < n, in a fixed order.
-template <class F>
-__device__ double block_sum(const SampleShared& s, int n, F&& f) {
-    double sum = 0;
-#pragma unroll 8
-    for (int i = threadIdx.x; i < n; i += kSampleThreads) sum += f(i);
-    sum = warp_sum(sum);
-    __syncthreads();
-    if ((threadIdx.x & 31) == 0) s.warps[threadIdx.x / 32] = sum;
-    __syncthreads();
-    return warp_sum(s.warps[threadIdx.x & 31]);  // there are as many warps as lanes
-}
+// What logits are taken relative to, their maximum, if there is one.
+__device__ __forceinline__ float relative_to(float max) { return max == -INFINITY ? 0.0f : max; }
 
-// Maximum of f(i), i < n.
-template <class F>
-__device__ float block_max(const SampleShared& s, int n, F&& f) {
-    float max = -INFINITY;
-#pragma unroll 8
-    for (int i = threadIdx.x; i < n; i += kSampleThreads) max = fmaxf(max, f(i));
-    max = warp_max(max);
-    __syncthreads();
-    auto* warps = reinterpret_cast<float*>(s.warps);
-    if ((threadIdx.x & 31) == 0) warps[threadIdx.x / 32] = max;
-    __syncthreads();
-    return warp_max(warps[threadIdx.x & 31]);
-}
-
-// How many i < n have f(i); of a warp.
-template <class F>
-__device__ __forceinline__ int count_if(int n, F&& f) {
-    int count = 0;
-    for (int first = 0; first < n; first += 32) {
-        const int i = first + static_cast<int>(threadIdx.x & 31);
-        count += __popc(__ballot_sync(0xffffffffu, i < n && f(i)));
-    }
-    return count;
-}
-
-// sums[i] = f(0) + … + f(i) for i < n, in a fixed order; by a warp.
-template <class F>
-__device__ __forceinline__ void running_sums(double* sums, int n, F&& f) {
-    const int lane = threadIdx.x & 31;
-    double base = 0;
-#pragma unroll 1
-    for (int i = lane; i - lane < n; i += 32) {
-        double sum = f(i);
-#pragma unroll
-        for (int d = 1; d < 32; d *= 2) {
-            const double before = __shfl_up_sync(0xffffffffu, sum, d);
-            if (lane >= d) sum += before;
-        }
-        if (i < n) sums[i] = base + sum;
-        base += __shfl_sync(0xffffffffu, sum, 31);
-    }
-}
-
-// Sorts list[0 … n), of different candidates, best first; n at most kFewListed: more are sorted faster by exchanges.
-// A candidate's place is the number of better ones, which a warp counts.
-inline constexpr int kFewListed = 256;
-__device__ inline void sort_by_rank(const SampleShared& s, int n) {
-    static_assert(kFewListed <= 32 * kSampleWarps);
-    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
-    uint64_t own = 0;
-    int place = 0;
-#pragma unroll 1
-    for (int k = 0; warp + 32 * k < n; k++) {
-        const uint64_t candidate = s.list[warp + 32 * k];
-        int better = 0;
-#pragma unroll 1
-        for (int j = lane; j < n; j += 32) better += s.list[j] > candidate;
-        better = __reduce_add_sync(0xffffffffu, better);
-        if (lane == k) own = candidate, place = better;
-    }
-    __syncthreads();
-    if (own != 0) s.list[place] = own;
-    __syncthreads();
-}
-
-// Sorts list[0 … n) with n a power of two, best first.
-__device__ inline void sort_list(const SampleShared& s, int n) {
-    for (int size = 2; size <= n; size *= 2) {
-        for (int d = size / 2; d > 0; d /= 2) {
-            __syncthreads();
-            for (int i = threadIdx.x; i < n / 2; i += kSampleThreads) {
-                const int low = i / d * 2 * d + i % d, high = low + d;
-                const bool down = (low & size) == 0;
-                const uint64_t a = s.list[low], b = s.list[high];
-                if ((a < b) == down) s.list[low] = b, s.list[high] = a;
-            }
-        }
-    }
-    __syncthreads();
-}
-
-// f(x[i], i) for a thread's part of x, with several loads in flight.
-template <class F>
-__device__ __forceinline__ void for_logits(const float* x, int vocab, F&& f) {
-    constexpr int kAhead = 16;
-    for (int i = threadIdx.x; i < vocab; i += kAhead * kSampleThreads) {
-        float v[kAhead];
-#pragma unroll
-        for (int k = 0; k < kAhead; k++) {
-            const int at = i + k * kSampleThreads;
-            v[k] = at < vocab ? x[at] : -INFINITY;
-        }
-#pragma unroll
-        for (int k = 0; k < kAhead; k++) f(v[k], i + k * kSampleThreads);
-    }
-}
-
-struct Best {
-    int n = 0;              // candidates in the list, in order
-    bool overflow = false;  // the list had no room: only its first is right
+// A row of logits.
+struct Logits {
+    const float* x;
+    int vocab;
 };
 
-// The largest of the threads' candidates becomes the list.
-__device__ inline Best list_largest(const SampleShared& s, uint64_t own) {
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) own = max(own, __shfl_xor_sync(0xffffffffu, own, d));
+// Sum of f(logit, id) over the row, in a fixed order.
+template <class F>
+__device__ double row_sum(SampleShared& s, const Logits& row, F&& f) {
+    double sum = 0;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < row.vocab; i += kSampleThreads) sum += f(row.x[i], i);
+    sum = warp_sum(sum);
     __syncthreads();
-    if ((threadIdx.x & 31) == 0) s.list[1 + threadIdx.x / 32] = own;
+    if ((threadIdx.x & 31) == 0) s.sums[threadIdx.x / 32] = sum;
     __syncthreads();
-    if (threadIdx.x < 32) {
-        own = s.list[1 + threadIdx.x];
-#pragma unroll
-        for (int d = 16; d > 0; d /= 2) own = max(own, __shfl_xor_sync(0xffffffffu, own, d));
-        if (threadIdx.x == 0) s.list[0] = own;
-    }
-    __syncthreads();
-    return {s.list[0] != 0, false};
-}
-
-// v of this lane and of those after it.
-__device__ __forceinline__ int sum_from_lane(int v) {
     const int lane = threadIdx.x & 31;
-#pragma unroll
-    for (int d = 1; d < 32; d *= 2) {
-        const int after = __shfl_down_sync(0xffffffffu, v, d);
-        if (lane + d < 32) v += after;
-    }
-    return v;
+    return warp_sum(lane < kSampleWarps ? s.sums[lane] : 0.0);
 }
 
-// A number that `wanted` of the threads' keys reach, and few more (a key of 0 is none; 0 where there are fewer). Keys
-// are counted by their first digit after what they all share; where one digit holds too many, these by their next one.
-// One warp looks at the counts: done by all of them it would take longer than a barrier.
-__device__ inline uint32_t bound_of(const SampleShared& s, uint32_t key, int wanted) {
-    constexpr int kFewMore = 32, kDigit = 10;
-    static_assert(SampleShared::kBins == 1 << kDigit && SampleShared::kBins == 32 * 32);
-    const int lane = threadIdx.x & 31, enough = min(wanted, kSampleThreads);
-    const uint32_t least = __reduce_min_sync(0xffffffffu, key == 0 ? 0xffffffffu : key);
-    const uint32_t most = __reduce_max_sync(0xffffffffu, key);
-    if (lane == 0) atomicMin(s.least, least), atomicMax(s.most, most);
-    __syncthreads();
-    int bits = 32 - __clz(*s.least ^ *s.most);  // that are not the same in all keys
-    uint32_t bound = bits < 32 ? *s.most >> bits << bits : 0;
-    int beyond = 0;  // keys of greater digits
-#pragma unroll 1
-    for (;;) {
-        // A lane of the looking warp has 32 digits that follow each other, 32 words apart.
-        const int shift = max(bits - kDigit, 0);
-        const uint32_t rest = key - bound;
-        if (key >= bound && key != 0 && static_cast<uint64_t>(rest) >> bits == 0) {
-            const uint32_t digit = rest >> shift;
-            atomicAdd(&s.bins[digit % 32 * 32 + digit / 32], 1);
-        }
-        __syncthreads();
-        if (threadIdx.x < 32) {
-            int sum = 0;
-#pragma unroll 8
-            for (int j = 0; j < 32; j++) sum += s.bins[32 * j + lane];
-            // From the greatest digits down, the lane in whose digits enough is reached, then the digit.
-            const int from_lane = beyond + sum_from_lane(sum);
-            const unsigned lanes = __ballot_sync(0xffffffffu, from_lane >= enough);
-            const int l = 31 - __clz(lanes | 1), after = __shfl_sync(0xffffffffu, from_lane - sum, l);
-            const int here = s.bins[32 * lane + l], from_digit = after + sum_from_lane(here);
-            const int d = 31 - __clz(__ballot_sync(0xffffffffu, from_digit >= enough) | 1);
-            if (lane == d) {
-                s.bound[0] = lanes == 0 ? 0 : bound + (static_cast<uint32_t>(32 * l + d) << shift);
-                s.bound[1] = lanes != 0 && from_digit > enough + kFewMore && shift > 0;  // too many
-                s.bound[2] = from_digit - here;
-            }
-        }
-        __syncthreads();
-        bound = s.bound[0];
-        if (s.bound[1] == 0) return bound;
-        beyond = static_cast<int>(s.bound[2]), bits = shift;
-        s.bins[threadIdx.x] = 0;
-        __syncthreads();
-    }
-}
-
-// Puts the `wanted` best (or all, if there are fewer) into the list, and a few more. own: the thread's best candidate,
-// 0 for none; each(bound, f): calls f(logit, id) for those of the thread's logits that may reach the bound. The bound
-// is the wanted-th largest of the threads' own, or little less: at least so many candidates reach it. -inf is no
-// candidate. The shared memory has been cleared.
-template <class Each>
-__device__ __forceinline__ Best fill_list(const SampleShared& s, uint64_t own, int wanted, Each&& each) {
-    const uint32_t bound = bound_of(s, static_cast<uint32_t>(own >> 32), wanted);
-    each(bound, [&](float v, int i) {
-        if (v == -INFINITY || ordered(v) < bound) return;
-        const int at = atomicAdd(&s.counters[0], 1);
-        if (at < kListed) s.list[at] = ordered_candidate(v, i);
-    });
-    __syncthreads();
-    const int n = s.counters[0];
-    if (n > kListed) {  // the best of all, at least
-        list_largest(s, own);
-        return {1, true};
-    }
-    if (n <= kFewListed) {
-        sort_by_rank(s, n);
-        return {n, false};
-    }
-    int size = 2 * kFewListed;
-    while (size < n) size *= 2;
-    for (int i = threadIdx.x; i < size; i += kSampleThreads) {
-        if (i >= n) s.list[i] = 0;
-    }
-    sort_list(s, size);
-    return {n, false};
-}
-
-// The same of a row of logits alone.
-__device__ inline Best select_best(const SampleShared& s, const float* x, int vocab, int wanted) {
-    s.clear();
-    __syncthreads();
-    uint64_t own = 0;
-    for_logits(x, vocab, [&](float v, int i) {
-        if (v != -INFINITY) own = max(own, ordered_candidate(v, i));
-    });
-    return fill_list(s, own, wanted, [&](uint32_t, auto&& f) { for_logits(x, vocab, f); });
-}
-
-// Sum of weight(logit) over the candidates from `least` on.
+// The greatest candidate from `least` on whose mass from there up reaches (strictly: exceeds) the target; a candidate's
+// weight is weight(logit).
 template <class F>
-__device__ double mass_from(const SampleShared& s, const float* x, int vocab, uint64_t least, F&& weight) {
-    return block_sum(s, vocab, [&](int i) { return ordered_candidate(x[i], i) >= least ? weight(x[i]) : 0.0; });
-}
-
-// The greatest candidate number from `least` on whose mass from there up reaches (strictly: exceeds) the target.
-template <class F>
-__device__ uint64_t bisect(const SampleShared& s, const float* x, int vocab, uint64_t least, double target,
-                           bool strictly, F&& weight) {
+__device__ uint64_t bisect(SampleShared& s, const Logits& row, uint64_t least, double target, bool strictly,
+                           F&& weight) {
     uint64_t at = 0;
+#pragma unroll 1
     for (int bit = 63; bit >= 0; bit--) {
-        const uint64_t higher = at | uint64_t{1} << bit;
-        const double mass = mass_from(s, x, vocab, max(least, higher), weight);
+        const uint64_t higher = at | uint64_t{1} << bit, from = max(least, higher);
+        const double mass =
+            row_sum(s, row, [&](float v, int id) { return ordered_candidate(v, id) >= from ? weight(v) : 0.0f; });
         if (strictly ? mass > target : mass >= target) at = higher;
     }
     return max(at, least);
+}
+
+// Before a list is filled, by all threads; they must meet before it is.
+__device__ __forceinline__ void clear_list(SampleShared& s) {
+    if (threadIdx.x == 0) s.n_groups = s.n_listed = 0;
+}
+
+// A key that `wanted` of the groups' keys reach, and few more (0: all do); most: the greatest. Of few wanted, these are
+// the greatest of four keys each, which hardly ever share one. A key is one of the wanted if fewer are greater, and the
+// bound is the least of those; threads that have the same one share that count.
+__device__ __forceinline__ uint32_t bound_of(SampleShared& s, uint32_t key, int wanted, uint32_t& most) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+    const int bits = wanted <= kGroups / 8 ? 2 : 0, sharers = 1 << bits, n = kSampleThreads >> bits;
+    const int part = lane & (sharers - 1);
+    for (int d = 1; d < sharers; d *= 2) key = max(key, __shfl_xor_sync(0xffffffffu, key, d));
+    most = __reduce_max_sync(0xffffffffu, key);
+    if (part == 0) s.keys[threadIdx.x >> bits] = key;
+    if (lane == 0) s.most[warp] = most;
+    __syncthreads();
+    int greater = 0;
+#pragma unroll 1
+    for (int i = 4 * part; i < n; i += 4 * sharers) {
+        const uint4 other = *reinterpret_cast<const uint4*>(s.keys + i);
+        greater += (other.x > key) + (other.y > key) + (other.z > key) + (other.w > key);
+    }
+    for (int d = 1; d < sharers; d *= 2) greater += __shfl_xor_sync(0xffffffffu, greater, d);
+    const uint32_t least = __reduce_min_sync(0xffffffffu, greater < wanted ? key : 0xffffffffu);
+    if (lane == 0) s.least[warp] = least;
+    __syncthreads();
+    most = __reduce_max_sync(0xffffffffu, s.most[lane % kSampleWarps]);
+    return __reduce_min_sync(0xffffffffu, s.least[lane % kSampleWarps]);
+}
+
+__device__ __forceinline__ void add_to_list(SampleShared& s, uint64_t candidate) {
+    const int at = atomicAdd(&s.n_listed, 1);
+    if (at < kListed) s.list[at] = candidate;
+}
+
+// Fills the list where more reach the bound than it has room for: ties are cut, too.
+__device__ __noinline__ void list_exactly(SampleShared& s, const Logits& row, int wanted) {
+    const uint64_t bound = bisect(s, row, kLeastCandidate, wanted, false, [](float) { return 1.0f; });
+    if (threadIdx.x == 0) s.n_listed = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < row.vocab; i += kSampleThreads) {
+        const uint64_t candidate = ordered_candidate(row.x[i], i);
+        if (candidate >= bound) add_to_list(s, candidate);
+    }
+    __syncthreads();
+}
+
+// Puts the `wanted` best (or all, if there are fewer) and a few more into the list, which has been cleared. key: of the
+// greatest logit of the thread's group (of 1 << group_bits), 0 for none. Returns the greatest.
+__device__ __forceinline__ uint32_t list_best(SampleShared& s, const Logits& row, int group_bits, uint32_t key,
+                                              int wanted) {
+    uint32_t most;
+    const uint32_t bound_key = max(bound_of(s, key, wanted, most), kLeastKey);
+    const float bound = of_ordered(bound_key);
+    if (key >= bound_key) s.groups[atomicAdd(&s.n_groups, 1)] = threadIdx.x << group_bits;
+    __syncthreads();
+    const int n = s.n_groups << group_bits, in_group = (1 << group_bits) - 1;
+    const auto id_at = [&](int i) { return s.groups[i >> group_bits] + (i & in_group); };
+    constexpr int kAhead = 8;
+#pragma unroll 1
+    for (int first = threadIdx.x; first < n; first += kAhead * kSampleThreads) {
+        float v[kAhead];
+#pragma unroll
+        for (int k = 0; k < kAhead; k++) {
+            const int i = first + k * kSampleThreads, id = i < n ? id_at(i) : row.vocab;
+            v[k] = id < row.vocab ? row.x[id] : -INFINITY;
+        }
+        unsigned listed = 0;
+#pragma unroll
+        for (int k = 0; k < kAhead; k++) listed |= (v[k] >= bound ? 1u : 0u) << k;
+#pragma unroll 1
+        for (; listed != 0; listed &= listed - 1) {
+            const int at = __ffs(listed) - 1;
+            float logit = v[0];
+#pragma unroll
+            for (int k = 1; k < kAhead; k++) logit = k == at ? v[k] : logit;
+            add_to_list(s, ordered_candidate(logit, id_at(first + at * kSampleThreads)));
+        }
+    }
+    __syncthreads();
+    if (s.n_listed > kListed) list_exactly(s, row, wanted);
+    return most;
+}
+
+// All warps but the last put the list in order; what that one does meanwhile is there for all after a barrier of all.
+inline constexpr int kSorters = kSampleThreads - 32, kPerCandidate = 8;
+__device__ __forceinline__ bool sorts() { return threadIdx.x < kSorters; }
+__device__ __forceinline__ void sorters_meet() { asm volatile("bar.sync 1, %0;" ::"n"(kSorters) : "memory"); }
+
+// list[0 … n), of different candidates, best first, and what each weighs against the best at temperature 1 and at that
+// of `scale` = 1 / temperature. A candidate's place is the number of better ones.
+__device__ __forceinline__ void sort_list(SampleShared& s, int n, float best, float scale) {
+    const int part = threadIdx.x % kPerCandidate;
+#pragma unroll 1
+    for (int first = 0; first < n; first += kSorters / kPerCandidate) {
+        const int i = first + threadIdx.x / kPerCandidate;
+        const uint64_t own = i < n ? s.list[i] : 0;
+        int place = 0;
+#pragma unroll 1
+        for (int j = part; j < n; j += 2 * kPerCandidate) {
+            const int next = j + kPerCandidate;
+            place += (s.list[j] > own) + (next < n && s.list[min(next, kListed - 1)] > own);
+        }
+#pragma unroll
+        for (int d = 1; d < kPerCandidate; d *= 2) place += __shfl_xor_sync(0xffffffffu, place, d);
+        if (i >= n || part > 0) continue;
+        const float from_best = logit_of(own) - best;
+        s.sorted[place] = own, s.plain[place] = weight_of(from_best), s.drawn[place] = weight_of(from_best * scale);
+    }
+    sorters_meet();
 }
 
 }  // namespace samba::cuda

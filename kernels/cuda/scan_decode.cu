@@ -2,6 +2,8 @@
 // states eight lanes take turns); every token's state is read from one plane and written to the next. They also share
 // the channel's row of W_dt, where dt is not given: what is constant is loaded before the kernel waits for the one
 // before it.
+#include <type_traits>
+
 #include "kernels/cuda/early_run.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.cuh"
@@ -14,10 +16,22 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// dt before the softplus as a product has left it.
+// Four neighbouring values that an earlier kernel has written.
+template <class T>
+__device__ __forceinline__ void load_written(const T* p, T (&v)[4]) {
+    using Vector = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
+    *reinterpret_cast<Vector*>(v) = __ldcg(reinterpret_cast<const Vector*>(p));
+}
+
+// dt before the softplus as a product has left it. Raw: what a row's is made of, for who asks for it early.
 template <int kLanes, int kKeptColumns>
 struct GivenDt {
+    using Raw = float;
     __device__ __forceinline__ GivenDt(const ScanArgs&, int, int) {}
+    __device__ __forceinline__ Raw load(const ScanArgs& a, int64_t row, int channel) const {
+        return __ldcg(a.dt + row * a.dt_stride + channel);
+    }
+    __device__ __forceinline__ float operator()(const ScanArgs&, int64_t, Raw dt) const { return dt; }
     __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int channel) const {
         return a.dt[row * a.dt_stride + channel];
     }
@@ -28,6 +42,9 @@ struct GivenDt {
 template <class W, int kLanes, int kKeptColumns>
 struct ProjectedDt {
     static constexpr int kKept = kKeptColumns / 8 / kLanes;
+    struct Raw {
+        uint4 x[kKept];
+    };
     uint4 kept[kKept];
     const W* w;
     float bias;
@@ -49,6 +66,29 @@ struct ProjectedDt {
         for (int i = 0; i < kKept; i++) {
             const int k = 8 * (lane + kLanes * i);
             if (k < a.dt_rank) sum += dot(reinterpret_cast<const W*>(&kept[i]), raw + k);
+        }
+        for (int k = 8 * (lane + kLanes * kKept); k < a.dt_rank; k += 8 * kLanes) sum += dot(w + k, raw + k);
+#pragma unroll
+        for (int d = kLanes / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+        return sum + bias;
+    }
+    __device__ __forceinline__ Raw load(const ScanArgs& a, int64_t row, int) const {
+        const bfloat* raw = static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
+        Raw all = {};
+#pragma unroll
+        for (int i = 0; i < kKept; i++) {
+            const int k = 8 * (lane + kLanes * i);
+            if (k < a.dt_rank) all.x[i] = __ldcg(reinterpret_cast<const uint4*>(raw + k));
+        }
+        return all;
+    }
+    __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, const Raw& all) const {
+        const bfloat* raw = static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < kKept; i++) {
+            if (8 * (lane + kLanes * i) >= a.dt_rank) continue;
+            sum += dot(reinterpret_cast<const W*>(&kept[i]), reinterpret_cast<const bfloat*>(&all.x[i]));
         }
         for (int k = 8 * (lane + kLanes * kKept); k < a.dt_rank; k += 8 * kLanes) sum += dot(w + k, raw + k);
 #pragma unroll
@@ -103,10 +143,56 @@ __global__ void __launch_bounds__(kThreads) scan_decode_kernel(const __grid_cons
     }
 }
 
-// 16 states, four a lane. kEarly: the state is loaded before the wait (early_run.cuh); of many runs the blocks come one
-// after another, and would each look at the table twice: there more of them fit beside one another.
-template <class T, class Dt, bool kEarly>
-__global__ void __launch_bounds__(kThreads, kEarly ? 1 : 6) scan16_decode_kernel(const __grid_constant__ ScanArgs a) {
+// A lane's four of 16 states in the next row, and their part of y.
+template <class T>
+__device__ __forceinline__ float next_states(const T (&B)[4], const T (&C)[4], const float4& A, float rate, float input,
+                                             float4& s) {
+    s.x = fmaf(exp2_fast(rate * A.x), s.x, input * to_float(B[0]));
+    s.y = fmaf(exp2_fast(rate * A.y), s.y, input * to_float(B[1]));
+    s.z = fmaf(exp2_fast(rate * A.z), s.z, input * to_float(B[2]));
+    s.w = fmaf(exp2_fast(rate * A.w), s.w, input * to_float(B[3]));
+    return fmaf(to_float(C[3]), s.w, fmaf(to_float(C[2]), s.z, fmaf(to_float(C[1]), s.y, to_float(C[0]) * s.x)));
+}
+
+// 16 states, four a lane.
+template <class T, class Dt>
+__global__ void __launch_bounds__(kThreads, 6) scan16_decode_kernel(const __grid_constant__ ScanArgs a) {
+    grid_dependents();
+    constexpr int kLanes = 4;
+    const int lane = threadIdx.x % kLanes, c = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
+    const int channel = min(c, a.d_inner - 1), own = channel * 16 + lane * 4;
+    const Dt dt_of(a, channel, lane);
+    const float D = a.D[channel];
+    const auto A = *reinterpret_cast<const float4*>(a.A + own);
+    grid_wait();
+    const DeviceRun run = a.runs[blockIdx.y];
+    for (int t = 0; t < run.n_rows; t++) {
+        const int64_t row = run.first_row + t;
+        const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
+        const float z = to_float(static_cast<const T*>(a.z)[row * a.z_stride + channel]);
+        const T* bc = static_cast<const T*>(a.dbc) + row * a.dbc_stride + a.dt_rank + lane * 4;
+        T B[4], C[4];
+        load_four(bc, B);
+        load_four(bc + 16, C);
+        const float rate = softplus_log2(dt_of(a, row, channel)), input = rate * kLn2 * u;
+        float4 s = *reinterpret_cast<const float4*>(plane_after(a.state, run.slot, run.position + t - 1) + own);
+        float y = next_states(B, C, A, rate, input, s);
+        if (c < a.d_inner) {
+            *reinterpret_cast<float4*>(plane_after(a.state, run.slot, run.position + t) + own) = s;
+        }
+        y += __shfl_xor_sync(0xffffffffu, y, 1);
+        y += __shfl_xor_sync(0xffffffffu, y, 2);
+        if (lane == 0 && c < a.d_inner) {
+            static_cast<T*>(a.y)[row * a.y_stride + channel] = from_float<T>(fmaf(D, u, y) * silu(z));
+        }
+    }
+}
+
+// The same of a single run, whose rows are the step's: its state is loaded before the wait (early_run.cuh), and a row's
+// inputs are all on their way before any is used, those of the first row before all else. (Of many runs the blocks come
+// one after another, and would each look at the table twice: there more of them fit beside one another.)
+template <class T, class Dt>
+__global__ void __launch_bounds__(kThreads, 1) scan16_single_kernel(const __grid_constant__ ScanArgs a) {
     grid_dependents();
     constexpr int kLanes = 4;
     const int lane = threadIdx.x % kLanes, c = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
@@ -117,37 +203,35 @@ __global__ void __launch_bounds__(kThreads, kEarly ? 1 : 6) scan16_decode_kernel
     const auto state = [&](const DeviceRun& r) {
         return __ldcg(reinterpret_cast<const float4*>(plane_after(a.state, r.slot, r.position - 1) + own));
     };
-    float4 s = {};
-    DeviceRun early = {};
-    if constexpr (kEarly) {
-        early = load_run(a.runs + blockIdx.y);
-        s = state(early);
-    }
+    struct {
+        alignas(16) T B[4];
+        alignas(16) T C[4];
+        T u, z;
+        typename Dt::Raw dt;
+    } in;
+    const T *u_at = static_cast<const T*>(a.u) + channel, *z_at = static_cast<const T*>(a.z) + channel;
+    const T* bc_at = static_cast<const T*>(a.dbc) + a.dt_rank + lane * 4;
+    const auto load = [&](int64_t row) {
+        in.dt = dt_of.load(a, row, channel);
+        load_written(bc_at + row * a.dbc_stride, in.B), load_written(bc_at + row * a.dbc_stride + 16, in.C);
+        in.u = __ldcg(u_at + row * a.u_stride), in.z = __ldcg(z_at + row * a.z_stride);
+    };
+    const DeviceRun early = load_run(a.runs);
+    float4 s = state(early);
+    touch(u_at), touch(z_at), touch(bc_at);
     grid_wait();
-    const DeviceRun run = kEarly ? load_run(a.runs + blockIdx.y) : a.runs[blockIdx.y];
-    const int n_rows = kEarly ? a.n_rows : run.n_rows;  // a single run's rows are the step's
-    for (int t = 0; t < n_rows; t++) {
-        const int64_t row = kEarly ? t : run.first_row + t;
-        const float u = to_float(static_cast<const T*>(a.u)[row * a.u_stride + channel]);
-        const float z = to_float(static_cast<const T*>(a.z)[row * a.z_stride + channel]);
-        const T* bc = static_cast<const T*>(a.dbc) + row * a.dbc_stride + a.dt_rank + lane * 4;
-        T B[4], C[4];
-        load_four(bc, B);
-        load_four(bc + 16, C);
-        const float rate = softplus_log2(dt_of(a, row, channel)), input = rate * kLn2 * u;
+    load(0);
+    const DeviceRun run = load_run(a.runs);
+#pragma unroll 1
+    for (int row = 0; row < a.n_rows; row++) {
+        if (row > 0) load(row);
+        const float u = to_float(in.u), z = to_float(in.z);
+        const float rate = softplus_log2(dt_of(a, row, in.dt)), input = rate * kLn2 * u;
         // The table is looked at when all of that is on its way.
-        if constexpr (kEarly) {
-            if (t == 0 && !same_place(run, early)) s = state(run);
-        } else {
-            s = *reinterpret_cast<const float4*>(plane_after(a.state, run.slot, run.position + t - 1) + own);
-        }
-        s.x = fmaf(exp2_fast(rate * A.x), s.x, input * to_float(B[0]));
-        s.y = fmaf(exp2_fast(rate * A.y), s.y, input * to_float(B[1]));
-        s.z = fmaf(exp2_fast(rate * A.z), s.z, input * to_float(B[2]));
-        s.w = fmaf(exp2_fast(rate * A.w), s.w, input * to_float(B[3]));
-        float y = fmaf(to_float(C[3]), s.w, fmaf(to_float(C[2]), s.z, fmaf(to_float(C[1]), s.y, to_float(C[0]) * s.x)));
+        if (row == 0 && !same_place(run, early)) s = state(run);
+        float y = next_states(in.B, in.C, A, rate, input, s);
         if (c < a.d_inner) {
-            *reinterpret_cast<float4*>(plane_after(a.state, run.slot, run.position + t) + own) = s;
+            *reinterpret_cast<float4*>(plane_after(a.state, run.slot, run.position + row) + own) = s;
         }
         y += __shfl_xor_sync(0xffffffffu, y, 1);
         y += __shfl_xor_sync(0xffffffffu, y, 2);
@@ -163,8 +247,8 @@ void launch_scan(const Gpu& gpu, const StepShape& step, const Scan& in, const Sc
     const int channels = kThreads / (fours ? 4 : 8);
     const dim3 grid((a.d_inner + channels - 1) / channels, step.n_runs);
     const auto kernel = !fours             ? scan_decode_kernel<T, Dt<8, 192>>
-                        : step.n_runs == 1 ? scan16_decode_kernel<T, Dt<4, 192>, true>
-                                           : scan16_decode_kernel<T, Dt<4, 128>, false>;
+                        : step.n_runs == 1 ? scan16_single_kernel<T, Dt<4, 192>>
+                                           : scan16_decode_kernel<T, Dt<4, 128>>;
     launch(gpu, grid, dim3(kThreads), 0, kernel, a);
 }
 

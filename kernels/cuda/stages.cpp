@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/quant_layout.h"
+#include "kernels/cuda/quotient.cuh"
 
 namespace samba::cuda {
 namespace {
@@ -93,7 +94,8 @@ void CudaBackend::norm_gate_up(const Step& s, View x, const Norm& norm, const We
 void CudaBackend::norm_qkv_rope(const Step& s, View x, const Norm& norm, const QkvWeights& w, const RopeTable* rope,
                                 DType ring_type, Qkv out) {
     const int half = rope == nullptr ? 0 : rope->dim / 2;
-    const bool tiles = w.head_dim % (2 * kTile) == 0 && half % kTile == 0;
+    const bool tiles = w.head_dim % (2 * kTile) == 0 && half % kTile == 0 &&
+                       quotient_fits(w.qkv.rows / (2 * kTile), w.head_dim / (2 * kTile));
     const bool plain = w.q_norm.weight.empty() && w.k_norm.weight.empty() && is_ring_type(ring_type, out.q.type);
     const bool whole = std::all_of(w.qkv.parts.begin(), w.qkv.parts.end(),
                                    [&](const Weight::Part& part) { return part.rows % w.head_dim == 0; });

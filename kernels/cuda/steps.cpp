@@ -1,9 +1,11 @@
 // Steps: the tables that tell kernels of the step's sequences, graphs of decode steps, results on their way back.
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/error.h"
@@ -96,9 +98,8 @@ void CudaBackend::reserve_slots() {
         bias = c.take<float>(n_slots * vocab);
         sampling_.changed = c.take<float>(kLogitRows * vocab);
         sampling_.counts = c.take<int32_t>(kLogitRows * vocab);
-        const auto n_parts = kLogitRows * static_cast<size_t>(sampling_parts(limits_.vocab_size));
-        sampling_.chunks = c.take<uint64_t>(n_parts * kPartThreads);
-        sampling_.parts = c.take<PartStats>(n_parts);
+        sampling_.groups = c.take<uint32_t>(kLogitRows * kGroups);
+        sampling_.parts = c.take<PartStats>(kLogitRows * 2 * static_cast<size_t>(survey_blocks(limits_.vocab_size)));
         return c.taken();
     };
     const size_t bytes = cut(nullptr);
@@ -116,6 +117,7 @@ void CudaBackend::reserve_slots() {
     check(cudaHostGetDevicePointer(&device, host, 0), "host memory for results");
     results_ = static_cast<SampleResult*>(host);
     sampling_.results = static_cast<SampleResult*>(device);
+    changes_.assign(n_slots, false);
     for (int slot = 0; slot < limits_.n_slots; ++slot) set_sampling(slot, SamplingParams());
 }
 
@@ -133,10 +135,12 @@ void CudaBackend::set_sampling(int slot, const SamplingParams& p) {
                             p.presence_penalty,
                             p.top_k,
                             static_cast<int32_t>(std::clamp<int64_t>(p.repeat_last_n, 0, kHistory)),
-                            p.n_top,
+                            std::max(p.n_top, 0),
                             !p.logit_bias.empty(),
                             p.seed};
     write(const_cast<SlotSampling*>(sampling_.slots) + slot, &s, sizeof s);
+    const bool penalties = p.repeat_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
+    changes_[static_cast<size_t>(slot)] = penalties || !p.logit_bias.empty();
     if (p.logit_bias.empty()) return;
     std::vector<float> bias(static_cast<size_t>(limits_.vocab_size));
     for (const auto& [id, value] : p.logit_bias) {
@@ -183,6 +187,7 @@ void CudaBackend::check_step(const Step& s) const {
 void CudaBackend::bind(const Step& s) {
     if (in_step_) return;
     check(cudaSetDevice(options_.device), "choice of the device");
+    launch_held();
     check_step(s);
     step_ = shape_of(s);
     upload(s);
@@ -191,8 +196,8 @@ void CudaBackend::bind(const Step& s) {
 
 void CudaBackend::upload(const Step& s) {
     if (step_.n_runs > max_runs_ || step_.n_rows > max_table_rows_ || step_.n_tiles > max_tiles_) {
-        check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
         forget_plans();
+        check(cudaStreamSynchronize(gpu_.stream), "waiting for the device");
         reserve_tables(step_.n_runs, step_.n_rows, step_.n_tiles);
     }
     Staging& staging = staging_[next_staging_++ % kStagings];
@@ -240,23 +245,47 @@ void CudaBackend::note_next(const Step& s) {
 
 // ---- submit and receive
 
+namespace {
+
+// Whose tokens a step draws: each wanted row is the last of its run.
+std::vector<Sampled> expected_results(const Step& s) {
+    std::vector<Sampled> results;
+    if (!s.sample) return results;
+    auto run = s.runs.begin();
+    for (const int row : s.wanted) {
+        while (row >= run->first_row + run->n_rows) ++run;
+        results.push_back({run->slot, run->position + row - run->first_row + 1, {}, {}});
+    }
+    return results;
+}
+
+}  // namespace
+
+bool CudaBackend::changes_logits(const Step& s) const {
+    return std::ranges::any_of(s.runs, [&](const Run& r) { return changes_[static_cast<size_t>(r.slot)] != 0; });
+}
+
 // The plan of the step's shape, a new one where it has not come before.
 CudaBackend::Plan& CudaBackend::plan_of(const Step& s) {
     Shape shape;
     for (const Run& r : s.runs) shape.run_rows.push_back(r.n_rows);
     shape.wanted = s.wanted;
-    shape.sample = s.sample;
+    shape.sample = s.sample, shape.changes = changes_logits(s);
     for (Plan& p : plans_) {
         if (p.shape == shape) return p;
     }
     constexpr size_t kMaxPlans = 256;
-    if (plans_.size() == kMaxPlans) plans_.pop_front();
-    plans_.push_back({std::move(shape), false, {}, GraphExec()});
+    if (plans_.size() == kMaxPlans) {
+        launch_held();
+        plans_.pop_front();
+    }
+    plans_.push_back({std::move(shape), false, {}, GraphExec(), GraphExec()});
     return plans_.back();
 }
 
 // Of the step that is being submitted, too.
 void CudaBackend::forget_plans() {
+    launch_held();
     plans_.clear();
     plan_ = nullptr;
 }
@@ -272,12 +301,13 @@ FewRows::Product CudaBackend::product_after(const FewRows::Product& product) {
     return products.empty() ? FewRows::Product() : products[++n_products_ % products.size()];
 }
 
-GraphExec CudaBackend::capture(const Step& s, const Forward& forward) {
+GraphExec CudaBackend::capture(const Step& s, const Forward& forward, int n_steps) {
     check(cudaStreamBeginCapture(gpu_.stream, cudaStreamCaptureModeThreadLocal), "capture of a step");
     capturing_ = true;
     std::exception_ptr failure;
     try {
-        forward(s);
+        n_products_ = 0;
+        for (int i = 0; i < n_steps; ++i) forward(s);
     } catch (...) {
         failure = std::current_exception();
     }
@@ -303,32 +333,59 @@ void CudaBackend::submit(const Step& s, const Forward& forward) {
     }
     if (s.sample && pending_.size() >= kResultSteps)
         throw Error("cuda: more steps in flight than there is room for results");
+    const bool goes_on = continues(s);
+    next_runs_.clear();  // unknown, should this fail
+    if (!goes_on) launch_held();
     step_ = shape_of(s);
     ++n_steps_;
-    if (!continues(s)) upload(s);
+    if (!goes_on) upload(s);
     in_step_ = true;
     struct Leave {
         CudaBackend& backend;
         ~Leave() { backend.in_step_ = false, backend.plan_ = nullptr; }
     } leave{*this};
     if (options_.graphs && step_.decode && !s.on_logits && !s.on_logprobs) plan_ = &plan_of(s);
-    if (plan_ != nullptr && plan_->complete) {
-        n_products_ = 0;
-        if (!plan_->graph) plan_->graph = capture(s, forward);
-        check(cudaGraphLaunch(plan_->graph.get(), gpu_.stream), "launch of a step");
+    if (held_ != nullptr && plan_ == held_) {
+        if (!plan_->two) plan_->two = capture(s, forward, 2);
+        held_ = nullptr;
+        launch(plan_->two);
+    } else if (plan_ != nullptr && plan_->complete) {
+        launch_held();
+        if (!plan_->one) plan_->one = capture(s, forward, 1);
+        // The one after a step that goes on, while others keep the device busy, may join it in one graph.
+        if (goes_on && pending_.size() > 1) {
+            held_ = plan_;
+        } else {
+            launch(plan_->one);
+        }
     } else {
+        launch_held();
         if (plan_ != nullptr) plan_->products.clear();
         forward(s);
         if (plan_ != nullptr) plan_->complete = true;
     }
     note_next(s);
-    pending_.push_back({n_steps_, s.sample ? static_cast<int>(s.wanted.size()) : 0});
+    pending_.push_back({n_steps_, expected_results(s)});
 }
 
-// The device writes results to host memory, the step's number last.
+void CudaBackend::launch(const GraphExec& graph) {
+    check(cudaSetDevice(options_.device), "choice of the device");
+    check(cudaGraphLaunch(graph.get(), gpu_.stream), "launch of a step");
+}
+
+// Before anything else is asked of the device.
+void CudaBackend::launch_held() {
+    if (held_ != nullptr) launch(std::exchange(held_, nullptr)->one);
+}
+
+// The device writes results to host memory, each word with the step's number.
 void CudaBackend::wait_for(const SampleResult& result, uint64_t step) {
     const auto arrived = [&] {
-        return std::atomic_ref<uint64_t>(const_cast<uint64_t&>(result.step)).load(std::memory_order_acquire) == step;
+        const auto is_there = [&](const uint64_t& word) {
+            const uint64_t value = std::atomic_ref(const_cast<uint64_t&>(word)).load(std::memory_order_acquire);
+            return value >> 32 == (step & 0xffffffffu);
+        };
+        return is_there(result.n_top) && is_there(result.id) && is_there(result.logprob);
     };
     using Clock = std::chrono::steady_clock;
     const Clock::time_point start = Clock::now();
@@ -353,18 +410,18 @@ void CudaBackend::wait_for(const SampleResult& result, uint64_t step) {
 
 std::vector<Sampled> CudaBackend::receive() {
     if (pending_.empty()) throw Error("cuda: receive() without a submitted step");
-    const Pending pending = pending_.front();
+    if (pending_.size() <= 2) launch_held();  // it is the one that is waited for, or the device would come to rest
+    Pending pending = std::move(pending_.front());
     pending_.pop_front();
-    std::vector<Sampled> sampled;
     const SampleResult* rows = results_ + pending.step % kResultSteps * static_cast<uint64_t>(sampling_.max_results);
-    for (int i = 0; i < pending.n_results; ++i) {
+    for (size_t i = 0; i < pending.results.size(); ++i) {
         const SampleResult& r = rows[i];
         wait_for(r, pending.step);
-        Sampled one{r.slot, r.position, r.token, {}};
-        one.top.assign(r.top, r.top + r.n_top);
-        sampled.push_back(std::move(one));
+        Sampled& result = pending.results[i];
+        result.token = {static_cast<int32_t>(r.id), std::bit_cast<float>(static_cast<uint32_t>(r.logprob))};
+        result.top.assign(r.top, r.top + static_cast<uint32_t>(r.n_top));
     }
-    return sampled;
+    return std::move(pending.results);
 }
 
 }  // namespace samba::cuda

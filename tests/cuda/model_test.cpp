@@ -123,6 +123,16 @@ Machine on_cpu(const ModelFile& file, int n_slots = 3) {
                    options_of(file.weight_type == DType::kF32 ? DType::kF32 : DType::kF16, n_slots));
 }
 
+// A slot's state and ring after so many tokens, as they lie on the device.
+std::vector<char> state_of(Machine& m, int slot, int64_t position) {
+    std::vector<char> all;
+    m.model().layout().for_each_part(position, [&](size_t offset, size_t bytes) {
+        all.resize(all.size() + bytes);
+        m.backend().read(all.data() + all.size() - bytes, m.model().slot(slot) + offset, bytes);
+    });
+    return all;
+}
+
 // The largest ‖Δ‖/‖ref‖ of a row.
 double worst_row(const Matrix& got, const Matrix& want) {
     double worst = 0;
@@ -236,16 +246,38 @@ TEST_CASE("thousands of steps in graphs have the text and the states of steps th
     }
     CHECK(texts[0] == texts[1]);
     for (int slot = 0; slot < 3; ++slot) {
-        const auto state = [&](Machine& m) {
-            std::vector<char> all;
-            m.model().layout().for_each_part(slot == 0 ? 30 + n : 30 + n / 2, [&](size_t offset, size_t bytes) {
-                all.resize(all.size() + bytes);
-                m.backend().read(all.data() + all.size() - bytes, m.model().slot(slot) + offset, bytes);
-            });
-            return all;
-        };
+        const int64_t end = slot == 0 ? 30 + n : 30 + n / 2;
         INFO("slot " << slot << ", attention first " << attention_first << ", planes " << n_planes);
-        CHECK(state(graphs) == state(plain));
+        CHECK(state_of(graphs, slot, end) == state_of(plain, slot, end));
+    }
+}
+
+// Of steps that run ahead one may wait for the next one, to be launched with it.
+TEST_CASE("a submitted step is done before anything else is asked of the device", "[model]") {
+    const ModelFile file = random_model(small_config(), DType::kBF16, 11, nullptr);
+    Machine ahead = on_cuda(file), plain = on_cuda(file, 3, false);
+    const std::vector<int32_t> ids = some_ids(30);
+    for (Machine* m : {&ahead, &plain}) m->backend().set_sampling(0, greedy()), m->prompt(0, ids);
+    int64_t position = 30;
+    for (const int in_flight : {4, 3, 4, 4, 1, 2, 3}) {
+        const std::vector<int32_t> text = plain.generate(0, position, in_flight, 1);
+        for (int i = 0; i < in_flight; ++i) ahead.submit(Machine::next({{0, position + i}}));
+        position += in_flight;
+        INFO(in_flight << " steps in flight, to position " << position);
+        CHECK(state_of(ahead, 0, position) == state_of(plain, 0, position));
+        for (const int32_t id : text) CHECK(ahead.backend().receive().front().token.id == id);
+        // Other parameters hold for the steps that follow alone.
+        SamplingParams p;
+        p.seed = static_cast<uint64_t>(position);
+        if (position % 2 == 0) p.repeat_penalty = 1.5f;
+        for (int i = 0; i < 3; ++i) ahead.submit(Machine::next({{0, position + i}}));
+        ahead.backend().set_sampling(0, p);
+        ahead.submit(Machine::next({{0, position + 3}}));
+        std::vector<int32_t> want = plain.generate(0, position, 3, 1);
+        plain.backend().set_sampling(0, p);
+        want.push_back(plain.generate(0, position + 3, 1, 1).front());
+        for (const int32_t id : want) CHECK(ahead.backend().receive().front().token.id == id);
+        position += 4;
     }
 }
 

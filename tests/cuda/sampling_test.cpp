@@ -68,7 +68,7 @@ void check_same(const Sampled& got, const Sampled& want) {
 }  // namespace
 
 TEST_CASE("every combination of limits draws the specification's token", "[op]") {
-    const int64_t vocab = GENERATE(50, 2048, 3000, 8192);  // a part is 2048 logits
+    const int64_t vocab = GENERATE(1, 50, 513, 2048, 2049, 8192);  // groups of 4, but for the last two
     Sampler sampler(vocab);
     int64_t position = 100;
     for (const SamplingParams& base :
@@ -87,6 +87,31 @@ TEST_CASE("every combination of limits draws the specification's token", "[op]")
                 check_same(sampler.draw(logits, position - 1).front(), sample_token(logits.values, p, {}, 0, position));
             }
         }
+    }
+}
+
+TEST_CASE("equal weights are cut where the specification cuts them", "[op]") {
+    Sampler sampler(100);
+    const Matrix logits(1, 100);
+    int64_t position = 100;
+    for (const SamplingParams& p : {params(1, 0, 0.8f, 0), params(1, 40, 0.6f, 0), params(1, 50, 0.8f, 1.0f),
+                                    params(1, 100, 0.99f, 2.0f), params(1e-30f, 40, 0.9f, 0.5f)}) {
+        sampler.rig()->set_sampling(0, p);
+        INFO("top_k " << p.top_k << ", top_p " << p.top_p << ", min_p " << p.min_p);
+        for (int i = 0; i < 12; ++i, ++position)
+            check_same(sampler.draw(logits, position - 1).front(), sample_token(logits.values, p, {}, 0, position));
+    }
+}
+
+TEST_CASE("logprobs of large logits, and as many as can be reported", "[op]") {
+    Sampler sampler(1000);
+    Matrix logits = random_matrix(1, 1000, 14, 2.0f);
+    for (float& logit : logits.values) logit += 8192.0f;
+    SamplingParams p = params(0.8f, 40, 0.95f, 0.05f);
+    for (const int n_top : {-1, 0, 128}) {
+        p.n_top = n_top;
+        sampler.rig()->set_sampling(0, p);
+        check_same(sampler.draw(logits, 4).front(), sample_token(logits.values, p, {}, 0, 5));
     }
 }
 
@@ -110,12 +135,12 @@ TEST_CASE("equal logits: the lower id; banned ones: never; nothing finite: the f
     CHECK(sampler.draw(logits, 4).front().token.id == 0);
 }
 
-TEST_CASE("logits close together beside some far away: the list is found by more than their first digits", "[op]") {
+TEST_CASE("logits close together beside some far away", "[op]") {
     const int64_t vocab = 1000;
     Sampler sampler(vocab);
     Matrix logits = random_matrix(1, vocab, 12, 1e-3f);
     for (float& logit : logits.values) logit += 8.0f;
-    for (size_t i = 7; i < logits.values.size(); i += 256) logits.values[i] = -1000.0f;  // all that one thread looks at
+    for (size_t i = 7; i < logits.values.size(); i += 256) logits.values[i] = -1000.0f;
     for (int position = 100; position < 120; ++position) {
         const SamplingParams p = params(1, position % 2 == 0 ? 40 : 3, 0.99f, 0);
         sampler.rig()->set_sampling(0, p);
@@ -124,7 +149,7 @@ TEST_CASE("logits close together beside some far away: the list is found by more
 }
 
 TEST_CASE("a large vocabulary: random, mostly banned, and more ties than there is room for", "[op]") {
-    const int64_t vocab = 131072;
+    const int64_t vocab = GENERATE(65537, 131072);
     Sampler sampler(vocab);
     const Matrix random = random_matrix(1, vocab, 13, 2.0f);
     Matrix banned = random, ties = random;
@@ -145,7 +170,7 @@ TEST_CASE("a large vocabulary: random, mostly banned, and more ties than there i
 }
 
 TEST_CASE("bias and penalties of the recent tokens", "[op]") {
-    const int64_t vocab = GENERATE(1000, 5000);  // one part of the logits, three
+    const int64_t vocab = GENERATE(1000, 5000);  // of one block that looks at them, of five
     Sampler sampler(vocab);
     std::vector<int32_t> history;
     for (int i = 0; i < 70000; ++i) history.push_back(static_cast<int32_t>(i * 7919LL % 40 * (i % 3) * (vocab / 85)));
@@ -158,7 +183,7 @@ TEST_CASE("bias and penalties of the recent tokens", "[op]") {
             p.repeat_penalty = 1.3f;
             p.frequency_penalty = 0.01f;
             p.presence_penalty = 0.2f;
-            p.n_top = 3;
+            p.n_top = last_n == 64 ? 128 : 3;
             p.logit_bias = {{5, 3.0f}, {17, -kInf}, {999, 2.0f}};
             if (vocab > 2048) p.logit_bias.push_back({2047, 3.0f}), p.logit_bias.push_back({2048, 3.1f});
             sampler.rig()->set_sampling(0, p);
@@ -191,7 +216,9 @@ TEST_CASE("a short history counts only what is known", "[op]") {
 
 TEST_CASE("slots have parameters of their own", "[op]") {
     Sampler sampler(500, 3);
-    const SamplingParams each[] = {params(0, 0, 1, 0), params(1, 40, 0.9f, 0), params(2, 0, 1, 0.1f)};
+    SamplingParams each[] = {params(0, 0, 1, 0), params(1, 40, 0.9f, 0), params(2, 0, 1, 0.1f)};
+    each[1].logit_bias = {{3, 4.0f}};  // its logits are changed, the others' not
+    each[1].n_top = each[2].n_top = 5;
     for (int i = 0; i < 3; ++i) sampler.rig()->set_sampling(i, each[i]);
     const Matrix logits = random_matrix(3, 500, 10, 2.0f);
     for (int64_t position = 0; position < 20; ++position) {
