@@ -23,6 +23,14 @@ __device__ __forceinline__ void load_written(const T* p, T (&v)[4]) {
     *reinterpret_cast<Vector*>(v) = __ldcg(reinterpret_cast<const Vector*>(p));
 }
 
+// One, as bits: of 16-bit types __ldcg is not volatile, and might be asked for before the kernel's wait.
+template <class T>
+__device__ __forceinline__ T load_written(const T* p) {
+    using Bits = std::conditional_t<sizeof(T) == 4, unsigned, unsigned short>;
+    const Bits bits = __ldcg(reinterpret_cast<const Bits*>(p));
+    return *reinterpret_cast<const T*>(&bits);
+}
+
 // dt before the softplus as a product has left it. Raw: what a row's is made of, for who asks for it early.
 template <int kLanes, int kKeptColumns>
 struct GivenDt {
@@ -214,7 +222,7 @@ __global__ void __launch_bounds__(kThreads, 1) scan16_single_kernel(const __grid
     const auto load = [&](int64_t row) {
         in.dt = dt_of.load(a, row, channel);
         load_written(bc_at + row * a.dbc_stride, in.B), load_written(bc_at + row * a.dbc_stride + 16, in.C);
-        in.u = __ldcg(u_at + row * a.u_stride), in.z = __ldcg(z_at + row * a.z_stride);
+        in.u = load_written(u_at + row * a.u_stride), in.z = load_written(z_at + row * a.z_stride);
     };
     const DeviceRun early = load_run(a.runs);
     float4 s = state(early);

@@ -54,25 +54,25 @@ DeviceRun device_run(const Run& r) { return {r.position, r.slot, r.first_row, r.
 
 // One piece of memory: what a step uploads is its front.
 void CudaBackend::reserve_tables(int n_runs, int n_rows, int n_tiles) {
-    max_runs_ = std::max(n_runs, max_runs_);
-    max_table_rows_ = std::max(n_rows, max_table_rows_);
-    max_tiles_ = std::max(n_tiles, max_tiles_);
+    n_runs = std::max(n_runs, max_runs_), n_rows = std::max(n_rows, max_table_rows_);
+    n_tiles = std::max(n_tiles, max_tiles_);
     const auto cut = [&](char* base) {
         Cutter c(base);
         tables_.count = c.take<StepCount>(1);
-        tables_.next = c.take<DeviceRun>(static_cast<size_t>(max_runs_));
-        tables_.now = c.take<DeviceRun>(static_cast<size_t>(max_runs_));
-        tables_.tiles = c.take<Tile>(static_cast<size_t>(max_tiles_));
+        tables_.next = c.take<DeviceRun>(static_cast<size_t>(n_runs));
+        tables_.now = c.take<DeviceRun>(static_cast<size_t>(n_runs));
+        tables_.tiles = c.take<Tile>(static_cast<size_t>(n_tiles));
         tokens_offset_ = c.taken();
-        tables_.tokens = c.take<int32_t>(static_cast<size_t>(max_table_rows_));
+        tables_.tokens = c.take<int32_t>(static_cast<size_t>(n_rows));
         return c.taken();
     };
+    max_runs_ = max_table_rows_ = max_tiles_ = 0;  // should there be no memory
+    next_runs_.clear();
     table_bytes_ = cut(nullptr);
     tables_memory_ = DeviceMemory();
     tables_memory_ = device_memory(table_bytes_, Use::kWorkspace);
     zero(tables_memory_.as<>(), table_bytes_);
     cut(tables_memory_.as<>());
-    next_runs_.clear();
     staging_.clear();
     for (size_t i = 0; i < kStagings; ++i) {
         void* p = nullptr;
@@ -82,6 +82,7 @@ void CudaBackend::reserve_tables(int n_runs, int n_rows, int n_tiles) {
         check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
         staging_.push_back({std::move(memory), Event(event)});
     }
+    max_runs_ = n_runs, max_table_rows_ = n_rows, max_tiles_ = n_tiles;
 }
 
 // What slots remember for sampling, and the results' way back.
@@ -190,8 +191,8 @@ void CudaBackend::bind(const Step& s) {
     launch_held();
     check_step(s);
     step_ = shape_of(s);
-    upload(s);
     next_runs_.clear();
+    upload(s);
 }
 
 void CudaBackend::upload(const Step& s) {
