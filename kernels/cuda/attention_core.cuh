@@ -169,7 +169,7 @@ static __device__ __noinline__ int ring_row_far(int64_t position, int64_t n_rows
     return static_cast<int>(position % n_rows);
 }
 
-inline float attention_scale(int head_dim) { return 1.4426950408889634f / sqrtf(static_cast<float>(head_dim)); }
+inline float attention_scale(int head_dim) { return kLog2e / sqrtf(static_cast<float>(head_dim)); }
 
 // A ring as kernels address it.
 struct RingArgs {

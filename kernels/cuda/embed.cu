@@ -10,8 +10,7 @@ namespace samba::cuda {
 namespace {
 
 constexpr int kRowsPerBlock = 8;
-constexpr int kRowThreads = 256,
-              kRopeThreads = 64;  // of a block: some for the table's row, beside them those for angles
+constexpr int kRowThreads = 256, kRopeThreads = 64;  // of a block: the first ones bring the row, the others angles
 
 // table[token] -> x, by the first threads of the block.
 template <class F>
@@ -68,8 +67,8 @@ __device__ void table_row(DType type, const DeviceWeight& w, int token, float* x
     }
 }
 
-// cos and sin of position · frequency: the product wraps at whole turns, so that it is exact at any position. The last
-// threads' work.
+// cos and sin of position · frequency: the product wraps at whole turns, so that it is exact at any position. By the
+// threads behind those of the table's row.
 __device__ void rope_row(const EmbedArgs& a, int64_t position, int row) {
     for (int r = 0; r < a.n_ropes; r++) {
         const RopeOut& rope = a.ropes[r];

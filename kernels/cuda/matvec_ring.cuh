@@ -18,8 +18,8 @@ __device__ __forceinline__ int tile_of_slot(const MatvecArgs& a, int slot) {
     if (pair >= a.n_pairs) return INT_MAX / kTile - 1;
     if constexpr (kPairing == FewRows::kGateUp) return pair + second * a.up_tiles;
     if (2 * pair >= a.rotated_tiles) return slot;
-    const int before = quotient(pair, a.head_inverse) * a.head_pairs, j = pair - before,
-              first = 2 * before;  // of the head
+    const int before = quotient(pair, a.head_inverse) * a.head_pairs;  // pairs of other heads
+    const int j = pair - before, first = 2 * before;                   // tile of the head
     return j < a.half_tiles ? first + j + second * a.half_tiles : first + 2 * j + second;
 }
 

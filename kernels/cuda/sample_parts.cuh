@@ -53,7 +53,7 @@ inline constexpr uint32_t kLeastKey = 0x00800000u;  // -inf, which is no candida
 inline constexpr uint64_t kLeastCandidate = static_cast<uint64_t>(kLeastKey) << 32;
 
 // exp(x) to some 2^-21, as the sums of the whole row have it.
-__device__ __forceinline__ float weight_of(float x) { return exp2_fast(x * 1.44269504f); }
+__device__ __forceinline__ float weight_of(float x) { return exp2_fast(x * kLog2e); }
 
 // What logits are taken relative to, their maximum, if there is one.
 __device__ __forceinline__ float relative_to(float max) { return max == -INFINITY ? 0.0f : max; }

@@ -6,8 +6,6 @@
 
 namespace samba::cuda {
 
-inline constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-
 struct ScanArgs {
     const DeviceRun* runs;
     const void *u, *z, *dbc;

@@ -39,7 +39,7 @@ struct GivenDt {
     __device__ __forceinline__ Raw load(const ScanArgs& a, int64_t row, int channel) const {
         return __ldcg(a.dt + row * a.dt_stride + channel);
     }
-    __device__ __forceinline__ float operator()(const ScanArgs&, int64_t, Raw dt) const { return dt; }
+    __device__ __forceinline__ float of(const ScanArgs&, int64_t, Raw dt) const { return dt; }
     __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int channel) const {
         return a.dt[row * a.dt_stride + channel];
     }
@@ -68,37 +68,36 @@ struct ProjectedDt {
         }
     }
     __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, int) const {
-        const bfloat* raw = static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
-        float sum = 0;
-#pragma unroll
-        for (int i = 0; i < kKept; i++) {
-            const int k = 8 * (lane + kLanes * i);
-            if (k < a.dt_rank) sum += dot(reinterpret_cast<const W*>(&kept[i]), raw + k);
-        }
-        for (int k = 8 * (lane + kLanes * kKept); k < a.dt_rank; k += 8 * kLanes) sum += dot(w + k, raw + k);
-#pragma unroll
-        for (int d = kLanes / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        return sum + bias;
+        return sum(a, row_of(a, row), [&](const bfloat* x, int, int k) { return x + k; });
     }
     __device__ __forceinline__ Raw load(const ScanArgs& a, int64_t row, int) const {
-        const bfloat* raw = static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
-        Raw all = {};
+        Raw raw = {};
 #pragma unroll
         for (int i = 0; i < kKept; i++) {
             const int k = 8 * (lane + kLanes * i);
-            if (k < a.dt_rank) all.x[i] = __ldcg(reinterpret_cast<const uint4*>(raw + k));
+            if (k < a.dt_rank) raw.x[i] = __ldcg(reinterpret_cast<const uint4*>(row_of(a, row) + k));
         }
-        return all;
+        return raw;
     }
-    __device__ __forceinline__ float operator()(const ScanArgs& a, int64_t row, const Raw& all) const {
-        const bfloat* raw = static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
+    __device__ __forceinline__ float of(const ScanArgs& a, int64_t row, const Raw& raw) const {
+        return sum(a, row_of(a, row),
+                   [&](const bfloat*, int i, int) { return reinterpret_cast<const bfloat*>(&raw.x[i]); });
+    }
+
+  private:
+    static __device__ __forceinline__ const bfloat* row_of(const ScanArgs& a, int64_t row) {
+        return static_cast<const bfloat*>(a.dbc) + row * a.dbc_stride;
+    }
+    // at(x, i, k): where the row's values from k on are that what is kept at i is multiplied with.
+    template <class At>
+    __device__ __forceinline__ float sum(const ScanArgs& a, const bfloat* x, At&& at) const {
         float sum = 0;
 #pragma unroll
         for (int i = 0; i < kKept; i++) {
-            if (8 * (lane + kLanes * i) >= a.dt_rank) continue;
-            sum += dot(reinterpret_cast<const W*>(&kept[i]), reinterpret_cast<const bfloat*>(&all.x[i]));
+            const int k = 8 * (lane + kLanes * i);
+            if (k < a.dt_rank) sum += dot(reinterpret_cast<const W*>(&kept[i]), at(x, i, k));
         }
-        for (int k = 8 * (lane + kLanes * kKept); k < a.dt_rank; k += 8 * kLanes) sum += dot(w + k, raw + k);
+        for (int k = 8 * (lane + kLanes * kKept); k < a.dt_rank; k += 8 * kLanes) sum += dot(w + k, x + k);
 #pragma unroll
         for (int d = kLanes / 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
         return sum + bias;
@@ -234,7 +233,7 @@ __global__ void __launch_bounds__(kThreads, 1) scan16_single_kernel(const __grid
     for (int row = 0; row < a.n_rows; row++) {
         if (row > 0) load(row);
         const float u = to_float(in.u), z = to_float(in.z);
-        const float rate = softplus_log2(dt_of(a, row, in.dt)), input = rate * kLn2 * u;
+        const float rate = softplus_log2(dt_of.of(a, row, in.dt)), input = rate * kLn2 * u;
         // The table is looked at when all of that is on its way.
         if (row == 0 && !same_place(run, early)) s = state(run);
         float y = next_states(in.B, in.C, A, rate, input, s);

@@ -10,6 +10,8 @@
 
 namespace samba::cuda {
 
+inline constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
 using half = __half;
 using bfloat = __nv_bfloat16;
 
