@@ -122,7 +122,7 @@ bool conv_proj(const Gpu& gpu, const StepShape& step, const Tables& tables, View
 int active_clusters(const Gpu& gpu, int size);
 int largest_cluster(const Gpu& gpu);
 
-// ---- scan.cu, scan_decode.cu
+// ---- scan.cu, scan16.cu, scan_decode.cu
 // dt_bias: added to dt by the scan of a prefill; null where dt has it.
 void scan_prefill(const Gpu& gpu, const StepShape& step, const Tables& tables, const Scan& in, View dt,
                   const float* dt_bias, const ScanWeights& w, PlaneState state, View y);

@@ -18,7 +18,7 @@ struct ScanArgs {
     int64_t y_stride;
     const void* dt_weight;  // or dt is computed: W_dt (d_inner, dt_rank) of 16-bit values
     const float* dt_bias;   // or null
-    bool vectors;           // four values at a time (scan.cu)
+    bool vectors;           // B and C can be read four at a time
     int n_rows;             // of the step
 };
 
@@ -32,6 +32,9 @@ inline ScanArgs scan_args(const Tables& tables, const Scan& in, View dt, const S
             y.data,      y.stride,      nullptr,
             nullptr,     false,         static_cast<int>(in.u.rows)};
 }
+
+// scan16.cu: 16 states of channels that can be read four at a time, as y be written; `vectors`: B and C, too.
+void scan16_prefill(const Gpu& gpu, const ScanArgs& a, DType type, int n_runs);
 
 // Whether rows of it can be read four values at a time; B and C, if dbc's can.
 inline bool four_aligned(View v) {
