@@ -66,7 +66,7 @@ __device__ __forceinline__ ScanTile<T>& tile_of(int which) {
 __device__ __forceinline__ int pair_of(int channel) { return channel / 2 % 2 * 10 + channel / 4; }
 __device__ __forceinline__ int place_of(int channel) { return channel ^ (channel >> 3 & 3); }
 
-// What a block's two parts tell each other, who tells does not wait: barriers of the block, two for each tile.
+// What the two parts of a block tell each other: two of its barriers for each tile. Who tells does not wait.
 struct Parts {
     enum What { kPrepared = 1, kScanned = 1 + kTiles };
     int n_threads;
@@ -133,10 +133,10 @@ class Preparer {
 #pragma unroll
         for (int i = 0; i < 4; i++) bias_[i] = a.dt_bias != nullptr ? a.dt_bias[channel + i] : 0.0f;
     }
-    // The tile from row `first` on; then those after it, in order.
+    // The tile from row `first` on; tiles are asked for in order.
     __device__ __forceinline__ void load(int first, Raw& raw) {
-        load(dt_, raw.dt), load(u_, raw.u), load(z_, raw.z);
-        if (a_.vectors && thread_ < kBcThreads) load(bc_, raw.B), load(bc_ + kStates * sizeof(T), raw.C);
+        read(dt_, raw.dt), read(u_, raw.u), read(z_, raw.z);
+        if (a_.vectors && thread_ < kBcThreads) read(bc_, raw.B), read(bc_ + kStates * sizeof(T), raw.C);
         const int next = first + kRows;
         if (next + row_ < n_rows_) dt_ += strides_.dt, u_ += strides_.u, z_ += strides_.z;
         if (next + bc_row_ < n_rows_) bc_ += strides_.bc;
@@ -181,7 +181,7 @@ class Preparer {
         return reinterpret_cast<const char*>(base + row * stride + channel);
     }
     template <class F>
-    static __device__ __forceinline__ void load(const char* from, F& to) {
+    static __device__ __forceinline__ void read(const char* from, F& to) {
         to = *reinterpret_cast<const F*>(from);
     }
     __device__ __forceinline__ const T* bc_of(int first) const {
