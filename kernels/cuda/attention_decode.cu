@@ -67,68 +67,40 @@ __global__ void __launch_bounds__(kCoreThreads) decode_kernel(const __grid_const
 }
 
 // The same for 16-bit queries and heads of kDim values, on tensor cores: 16 queries are an instruction's rows.
-// kEarly: rows of the ring, but for the run's own, are there since the last step, and loaded before the wait
-// (early_run.cuh). Of many runs the blocks come one after another, and would each look at the table twice.
-template <class R, int kDim, bool kEarly>
+template <class R, int kDim>
 __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_kernel(const __grid_constant__ Args a) {
     grid_dependents();
     using S = typename R::Value;
     auto& s = *reinterpret_cast<TensorShared<S, kDim>*>(dynamic_shared());
     constexpr int kOwn = kDim / s.kWarps, kTiles = kOwn / 8;  // dimensions of a warp
     const int kv_head = blockIdx.y, first_row = blockIdx.x * a.blocks_per_split * s.kKeys;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, own = warp * kOwn;
-    constexpr bool kLoadsEarly = kEarly && R::kPlain;
-    DeviceRun early = {0, 0, 0, 1, 0};
-    Place place(a, early);
-    // A single run's rows are where the launch says.
-    OwnPart<kDim, S> own_part(a, kv_head, kLoadsEarly);
-    const QueryPiece<kDim, S> piece(a, a.first_row, kv_head, 0, a.group * a.n_rows, s, threadIdx.x);
-    if constexpr (kLoadsEarly) {
-        early = load_run(a.runs + blockIdx.z);
-        place = Place(a, early);
-        load_ring<R, kDim>(a, early, place, kv_head, first_row, s);
-        cp_async_commit();
-        touch(own_part.from), touch(piece.from);
-    } else if (R::kPlain && threadIdx.x < 2 && in_first_wave<TensorShared<S, kDim>>()) {
+    const int own = threadIdx.x / 32 * kOwn;
+    if (R::kPlain && threadIdx.x < 2 && in_first_wave<TensorShared<S, kDim>>()) {
         send_for_ring(a, threadIdx.x == 0 ? a.ring.k : a.ring.v, first_row, s.kKeys);
     }
     grid_wait();
-    const DeviceRun run = kLoadsEarly ? load_run(a.runs + blockIdx.z) : a.runs[blockIdx.z];
-    if constexpr (kLoadsEarly) {
-        own_part.load();
-        if (static_cast<int>(threadIdx.x) < piece.kAll) piece.copy();
-        load_queries(a, a.first_row, kv_head, 0, a.group * a.n_rows, s, threadIdx.x + s.kThreads);
-    }
-    const bool loaded = kLoadsEarly && same_place(run, early);
-    // Warps may have seen different tables; a thread copies again only what it has copied itself.
-    if (kLoadsEarly && !loaded) cp_async_wait<0>();
-    if (!loaded) place = Place(a, run);
+    const DeviceRun run = a.runs[blockIdx.z];
+    const Place place(a, run);
     const int n_queries = a.group * run.n_rows;
 #pragma unroll 1
     for (int chunk = 0; chunk < n_queries; chunk += s.kQueries) {
         __syncthreads();
-        if (!kLoadsEarly || chunk > 0) load_queries(a, run.first_row, kv_head, chunk, n_queries, s, threadIdx.x);
-        TwoQueries two(a, place, chunk, n_queries);
+        load_queries(a, run.first_row, kv_head, chunk, n_queries, s, threadIdx.x);
+        const SeenAges ages(a, place, chunk, n_queries);
+        Softmax softmax;
         float acc[kTiles][4] = {};
 #pragma unroll 1
         for (int b = 0; b < a.blocks_per_split; b++) {
             const int first = first_row + b * s.kKeys;
             const bool any = threadIdx.x < s.kKeys && place.needed(place.age(first + threadIdx.x));
-            if (!__syncthreads_or(any)) {
-                if constexpr (kLoadsEarly) cp_async_wait<0>();  // the next block takes the same place
-                continue;
-            }
-            if (!loaded || chunk > 0 || b > 0) load_ring<R, kDim>(a, run, place, kv_head, first, s);
-            if (own_part.whole && chunk == 0) {
-                own_part.put(a, run, place, kv_head, first, s);
-            } else {
-                load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
-            }
+            if (!__syncthreads_or(any)) continue;
+            load_ring<R, kDim>(a, run, place, kv_head, first, s);
+            load_own<R, kDim>(a, run, place, kv_head, first, chunk == 0, s);
             cp_async_commit();
             cp_async_wait<0>();
             __syncthreads();
             float change[2];
-            weigh_keys(a, place, first, s, two, change);
+            weigh_keys(a, SeenKeys(place, ages, first), s, softmax, change);
             __syncthreads();
 #pragma unroll
             for (auto& c : acc) c[0] *= change[0], c[1] *= change[0], c[2] *= change[1], c[3] *= change[1];
@@ -136,31 +108,58 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads) tensor_ker
         }
         cp_async_commit();  // where all blocks were skipped, the queries are still on their way
         cp_async_wait<0>();
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            two.sum[r] += __shfl_xor_sync(0xffffffffu, two.sum[r], 1);
-            two.sum[r] += __shfl_xor_sync(0xffffffffu, two.sum[r], 2);
-            if (lane % 4 == 0) s.sum[warp][lane / 4 + 8 * r] = two.sum[r];
-        }
-        __syncthreads();
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            const int q = lane / 4 + 8 * r;
-            if (chunk + q >= n_queries) continue;
-            const int64_t at = partial_of(a, run, kv_head, chunk + q) + blockIdx.x;
-            float* out = a.partial + at * kDim + own + lane % 4 * 2;
-#pragma unroll
-            for (int n = 0; n < kTiles; n++) {
-                *reinterpret_cast<float2*>(out + n * 8) = make_float2(acc[n][2 * r], acc[n][2 * r + 1]);
-            }
-            if (warp == 0 && lane % 4 == 0) {
-                float sum = 0;
-#pragma unroll
-                for (int w = 0; w < s.kWarps; w++) sum += s.sum[w][q];
-                a.stats[at] = make_float2(two.max[r], sum);
-            }
-        }
+        put_sums(a, run, kv_head, chunk, n_queries, s, softmax, own, acc);
     }
+}
+
+// The same of one run of few rows, whose queries are no more than 16, where a split is one block of the ring: that is
+// there since the last step, but for the run's own rows, and is loaded before the wait (early_run.cuh), as all is made
+// that does not depend on the step. Of many runs the blocks come one after another, and would each look at the table
+// twice.
+template <class R, int kDim>
+__global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads)
+    tensor_one_kernel(const __grid_constant__ Args a) {
+    grid_dependents();
+    using S = typename R::Value;
+    auto& s = *reinterpret_cast<TensorShared<S, kDim>*>(dynamic_shared());
+    constexpr int kOwn = kDim / s.kWarps, kTiles = kOwn / 8;
+    const int kv_head = blockIdx.y, first = blockIdx.x * s.kKeys, n_queries = a.group * a.n_rows;
+    const int own = threadIdx.x / 32 * kOwn;
+    OwnPart<kDim, S> own_part(a, kv_head);
+    const QueryPiece<kDim, S> piece(a, a.first_row, kv_head, 0, n_queries, s, threadIdx.x);
+    const DeviceRun early = load_run(a.runs);
+    Place place(a, early);
+    load_ring<R, kDim>(a, early, place, kv_head, first, s);
+    cp_async_commit();
+    own_part.find(a, early, place, kv_head, first, s);
+    // Kept in shared memory: a value in a register the assembler would rather compute behind the wait.
+    s.seen[threadIdx.x] = static_cast<uint8_t>(SeenKeys(place, SeenAges(a, place, 0, n_queries), first).bits);
+    touch(own_part.from), touch(piece.from);
+    if (own_part.ring != nullptr) touch(own_part.ring);
+    grid_wait();
+    own_part.load();
+    if (static_cast<int>(threadIdx.x) < piece.kAll) piece.copy();
+    const DeviceRun run = load_run(a.runs);
+    if constexpr (piece.kAll > s.kThreads) {
+        load_queries(a, a.first_row, kv_head, 0, n_queries, s, threadIdx.x + s.kThreads);
+    }
+    if (!same_place(run, early)) {
+        cp_async_wait<0>();  // warps may have seen different tables; a thread copies again what it has copied itself
+        place = Place(a, run);
+        load_ring<R, kDim>(a, run, place, kv_head, first, s);
+        own_part.find(a, run, place, kv_head, first, s);
+        s.seen[threadIdx.x] = static_cast<uint8_t>(SeenKeys(place, SeenAges(a, place, 0, n_queries), first).bits);
+    }
+    own_part.put();
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    float change[2], acc[kTiles][4] = {};
+    Softmax softmax;
+    weigh_keys(a, SeenKeys(s.seen[threadIdx.x]), s, softmax, change);
+    __syncthreads();
+    weigh_values(s, own, acc);
+    put_sums(a, run, kv_head, 0, n_queries, s, softmax, own, acc);
 }
 
 }  // namespace
@@ -216,8 +215,12 @@ void attention_decode(const Gpu& gpu, const Tables& tables, const RunGroup& grou
                 if constexpr (!std::is_same_v<Q, float>) {
                     const auto start = [&]<int kDim>(std::integral_constant<int, kDim>) {
                         using Shared = TensorShared<Q, kDim>;
-                        const auto kernel =
-                            group.n_runs == 1 ? tensor_kernel<R, kDim, true> : tensor_kernel<R, kDim, false>;
+                        auto kernel = tensor_kernel<R, kDim>;
+                        if constexpr (R::kPlain) {
+                            const bool few = group.n_rows <= OwnPart<kDim, Q>::kMostRows &&
+                                             group.n_rows * of_kv_head <= Shared::kQueries;
+                            if (group.n_runs == 1 && few && cut.per_split == 1) kernel = tensor_one_kernel<R, kDim>;
+                        }
                         const size_t shared = evenly_spread(gpu, grid, sizeof(Shared));
                         launch(gpu, grid, dim3(Shared::kThreads), shared, kernel, a);
                     };

@@ -15,6 +15,7 @@ struct TensorShared {
     static constexpr int kStride = kDim + 8, kWeights = kKeys + 8;  // rows start in different banks
     S k[kKeys * kStride], v[kKeys * kStride], q[kQueries * kStride];
     float max[kWarps][kQueries], sum[kWarps][kQueries];
+    uint8_t seen[kThreads];  // see SeenKeys
 
     static_assert(kQueries * kWeights <= kKeys * kStride);
     __device__ __forceinline__ S* weights() { return k; }
@@ -99,35 +100,37 @@ __device__ __forceinline__ void load_own(const Args& a, const DeviceRun& run, co
     }
 }
 
-// The same of a single run, eight values a thread: read before it is known which rows of the ring they become. Where
-// they are is known before the kernel's wait.
+// The same of a single run of a few rows, eight values a thread: read before it is known which rows of the ring they
+// become. Where they are is known before the kernel's wait.
 template <int kDim, class S>
 struct OwnPart {
     static constexpr int kParts = kDim / 8;
-    bool whole, there, values;  // whole: there are enough threads for all of them
+    static constexpr int kMostRows = TensorShared<S, kDim>::kThreads / (kParts * 2);
+    bool there, values;
     int age, column;
     const S* from;
+    S* to;
+    char* ring;  // null: another block has it
     uint4 v;
 
-    __device__ __forceinline__ OwnPart(const Args& a, int kv_head, bool wanted)
-        : whole(wanted && a.n_rows * kParts * 2 <= TensorShared<S, kDim>::kThreads),
-          values(threadIdx.x / kParts & 1),
-          age(threadIdx.x / (kParts * 2)),
-          column(threadIdx.x % kParts * 8) {
-        there = whole && age < a.n_rows;
+    __device__ __forceinline__ OwnPart(const Args& a, int kv_head)
+        : values(threadIdx.x / kParts & 1), age(threadIdx.x / (kParts * 2)), column(threadIdx.x % kParts * 8) {
+        there = age < a.n_rows;
         const int64_t row = a.first_row + a.n_rows - 1 - (there ? age : 0);
         from = static_cast<const S*>(values ? a.v : a.k) + kv_head * kDim + row * a.stride + column;
     }
     __device__ __forceinline__ void load() { v = load_here(from, there); }
-    __device__ __forceinline__ void put(const Args& a, const DeviceRun& run, const Place& place, int kv_head, int first,
-                                        TensorShared<S, kDim>& s) const {
-        if (!there) return;
-        const int ring_at = place.row_of(age);
-        const int row = ring_at - first;
-        if (row < 0 || row >= s.kKeys) return;
-        char* ring = (values ? a.ring.v : a.ring.k) + a.ring.offset(run.slot, kv_head, ring_at) + column * sizeof(S);
+    __device__ __forceinline__ void find(const Args& a, const DeviceRun& run, const Place& place, int kv_head,
+                                         int first, TensorShared<S, kDim>& s) {
+        const int ring_at = place.row_of(age), row = ring_at - first;
+        to = (values ? s.v : s.k) + row * s.kStride + column;
+        ring = (values ? a.ring.v : a.ring.k) + a.ring.offset(run.slot, kv_head, ring_at) + column * sizeof(S);
+        if (!there || row < 0 || row >= s.kKeys) ring = nullptr;
+    }
+    __device__ __forceinline__ void put() const {
+        if (ring == nullptr) return;
+        *reinterpret_cast<uint4*>(to) = v;
         *reinterpret_cast<uint4*>(ring) = v;
-        *reinterpret_cast<uint4*>((values ? s.v : s.k) + row * s.kStride + column) = v;
     }
 };
 
@@ -149,13 +152,12 @@ __device__ __forceinline__ bool in_first_wave() {
     return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z) < n * kOfMultiprocessor;
 }
 
-// What a lane knows of its two queries, g and g + 8: which ages they see, and their softmax so far.
-struct TwoQueries {
+// Which ages a lane's two queries see, g and g + 8.
+struct SeenAges {
     int least_age[2];
     uint32_t n_ages[2];
-    float max[2] = {kNoKey, kNoKey}, sum[2] = {0, 0};
 
-    __device__ __forceinline__ TwoQueries(const Args& a, const Place& place, int first, int n_queries) {
+    __device__ __forceinline__ SeenAges(const Args& a, const Place& place, int first, int n_queries) {
         const int g = (threadIdx.x & 31) / 4;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -165,10 +167,35 @@ struct TwoQueries {
     }
 };
 
+// Which of a lane's keys its two queries see: a bit for key j and query r.
+struct SeenKeys {
+    uint32_t bits = 0;
+
+    __device__ __forceinline__ SeenKeys(const Place& place, const SeenAges& ages, int first) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int row = first + threadIdx.x / 32 * 16 + j / 2 * 8 + (threadIdx.x & 3) * 2 + (j & 1);
+            const int back = place.newest - row, age = back < 0 ? back + place.n_rows : back;
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                const bool seen = row < place.n_rows && static_cast<uint32_t>(age - ages.least_age[r]) < ages.n_ages[r];
+                bits |= static_cast<uint32_t>(seen) << (2 * j + r);
+            }
+        }
+    }
+    __device__ __forceinline__ explicit SeenKeys(uint8_t kept) : bits(kept) {}
+    __device__ __forceinline__ bool operator()(int j, int r) const { return bits >> (2 * j + r) & 1; }
+};
+
+// Of both queries.
+struct Softmax {
+    float max[2] = {kNoKey, kNoKey}, sum[2] = {0, 0};
+};
+
 // The weights of a warp's 16 keys, relative to the maximum over all keys so far; change: what earlier sums are worth.
 template <class S, int kDim>
-__device__ __forceinline__ void weigh_keys(const Args& a, const Place& place, int first, TensorShared<S, kDim>& s,
-                                           TwoQueries& two, float (&change)[2]) {
+__device__ __forceinline__ void weigh_keys(const Args& a, const SeenKeys& seen, TensorShared<S, kDim>& s,
+                                           Softmax& softmax, float (&change)[2]) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, own = warp * 16, inner = lane % 8;
     float c[2][4] = {};
 #pragma unroll
@@ -182,13 +209,10 @@ __device__ __forceinline__ void weigh_keys(const Args& a, const Place& place, in
     float max[2] = {kNoKey, kNoKey};
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        const int row = first + own + j / 2 * 8 + lane % 4 * 2 + (j & 1);
-        const int back = place.newest - row, age = back < 0 ? back + place.n_rows : back;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float& score = c[j / 2][2 * r + (j & 1)];
-            const bool visible = row < place.n_rows && static_cast<uint32_t>(age - two.least_age[r]) < two.n_ages[r];
-            score = visible ? score * a.scale : kNoKey;
+            score = seen(j, r) ? score * a.scale : kNoKey;
             max[r] = fmaxf(max[r], score);
         }
     }
@@ -202,12 +226,12 @@ __device__ __forceinline__ void weigh_keys(const Args& a, const Place& place, in
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int q = lane / 4 + 8 * r;
-        float now = two.max[r];
+        float now = softmax.max[r];
 #pragma unroll
         for (int w = 0; w < s.kWarps; w++) now = fmaxf(now, s.max[w][q]);
         const float base = now == kNoKey ? 0.0f : now;  // without a key all weights are 0
-        change[r] = exp2_fast(two.max[r] - base);
-        two.max[r] = now;
+        change[r] = exp2_fast(softmax.max[r] - base);
+        softmax.max[r] = now;
         float total = 0;
 #pragma unroll
         for (int n = 0; n < 2; n++) {
@@ -215,7 +239,39 @@ __device__ __forceinline__ void weigh_keys(const Args& a, const Place& place, in
             total += x + y;
             *reinterpret_cast<uint32_t*>(s.weights() + q * s.kWeights + own + n * 8 + lane % 4 * 2) = pack(S(), x, y);
         }
-        two.sum[r] = fmaf(two.sum[r], change[r], total);
+        softmax.sum[r] = fmaf(softmax.sum[r], change[r], total);
+    }
+}
+
+// The block's sums of 16 queries or fewer, from `chunk` on, to where attention_combine.cu finds them.
+template <class S, int kDim, int kTiles>
+__device__ __forceinline__ void put_sums(const Args& a, const DeviceRun& run, int kv_head, int chunk, int n_queries,
+                                         TensorShared<S, kDim>& s, Softmax& softmax, int own,
+                                         const float (&acc)[kTiles][4]) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        softmax.sum[r] += __shfl_xor_sync(0xffffffffu, softmax.sum[r], 1);
+        softmax.sum[r] += __shfl_xor_sync(0xffffffffu, softmax.sum[r], 2);
+        if (lane % 4 == 0) s.sum[warp][lane / 4 + 8 * r] = softmax.sum[r];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int q = lane / 4 + 8 * r;
+        if (chunk + q >= n_queries) continue;
+        const int64_t at = partial_of(a, run, kv_head, chunk + q) + blockIdx.x;
+        float* out = a.partial + at * kDim + own + lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < kTiles; n++) {
+            *reinterpret_cast<float2*>(out + n * 8) = make_float2(acc[n][2 * r], acc[n][2 * r + 1]);
+        }
+        if (warp == 0 && lane % 4 == 0) {
+            float sum = 0;
+#pragma unroll
+            for (int w = 0; w < s.kWarps; w++) sum += s.sum[w][q];
+            a.stats[at] = make_float2(softmax.max[r], sum);
+        }
     }
 }
 

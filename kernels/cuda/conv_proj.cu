@@ -143,15 +143,6 @@ __device__ __forceinline__ void find_planes(const Args& a, const Rows& rows, Row
     }
 }
 
-// The state that a single row's convolution reads of channel c, past L1.
-__device__ __forceinline__ ConvWindow<kWidth> window_before(const Args& a, const DeviceRun& run, int c) {
-    ConvWindow<kWidth> window;
-    const float* from = plane_after(a.state, run.slot, run.position - 1) + c * kBefore;
-#pragma unroll
-    for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(from + j);
-    return window;
-}
-
 // The convolution of channel c over the rows, whose loads are all under way before the first is used; `value`: the
 // channel's place in the activations.
 template <int kRows>
@@ -177,17 +168,13 @@ __device__ __forceinline__ void convolve(const Args& a, const Rows& rows, const 
 }
 
 // The slice's values as a product reads them: a matvec's activations, of fewer columns.
-template <class P>
-__device__ __forceinline__ typename P::Activations activations(const Args& a, int n_rows, int n_columns,
-                                                               unsigned char* shared) {
+__device__ __forceinline__ MatvecArgs slice_args(const Args& a, int n_rows, int n_columns, unsigned char* shared) {
     MatvecArgs own = {};
     own.w.cols = n_columns;
     own.n_rows = n_rows;
     own.x = shared + a.values_at;
     own.x_stride = a.value_stride;
-    typename P::Activations x(own, shared + a.activations_at);
-    x.bring_plain(own);
-    return x;
+    return own;
 }
 
 // A tile's rows times the slice. An mma waits for the sums of the one before it: where it is most of the work, groups
@@ -239,14 +226,78 @@ __device__ __forceinline__ void write_sums(const Args& a, const Rows& rows, int 
     }
 }
 
+// A thread's channel of a single row. Everything that is there before the kernel's wait is read and made before it, and
+// what nobody in the block waits for is written at the end.
+struct OneChannel {
+    int c;
+    bool there;
+    bfloat *u, v;
+    float* plane;
+    ConvWindow<kWidth> window = {};
+
+    // Before the wait and behind it.
+    template <class P>
+    __device__ __forceinline__ OneChannel(const Args& a, const Slice<P>& slice)
+        : c(slice.first + threadIdx.x), there(static_cast<int>(threadIdx.x) < slice.n_columns) {
+        const DeviceRun early = load_run(a.runs);
+        const Channel channel(a, c, there);
+        u = a.u + (there ? c : 0);
+        find(a, early);
+        touch(u), touch(plane);
+        grid_wait();
+        const float now = to_float(*u);
+        const DeviceRun run = load_run(a.runs);
+        if (!same_place(run, early)) find(a, run);
+        v = from_float<bfloat>(there ? window.step(channel.taps, channel.bias, kBefore, now) : 0.0f);
+    }
+    __device__ __forceinline__ void store() const {
+        if (!there) return;
+        *u = v;
+        window.store(plane, kBefore);
+    }
+
+  private:
+    // The state that the convolution reads, past L1, and where it goes.
+    __device__ __forceinline__ void find(const Args& a, const DeviceRun& run) {
+        const int at = there ? c * kBefore : 0;
+        const float* from = plane_after(a.state, run.slot, run.position - 1) + at;
+#pragma unroll
+        for (int j = 0; j < kBefore; j++) window.v[j] = __ldcg(from + j);
+        plane = plane_after(a.state, run.slot, run.position) + at;
+    }
+};
+
+// A single row's values become the product's activations where they are: of 8-bit ones a warp makes a block.
+template <class P>
+__device__ __forceinline__ void put_one(const Args& a, const Rows& rows, const Slice<P>& slice, const OneChannel& one,
+                                        RowPlanes* planes, bfloat* values, const MatvecArgs& own,
+                                        typename P::Activations& x) {
+    const int n_blocks = slice.n_groups * P::kColumns / 32, block = threadIdx.x / 32, column = threadIdx.x & 31;
+    if constexpr (P::Activations::kAlwaysStaged) {
+        if (n_blocks <= kWarps) {
+            if (block < n_blocks) x.put_column(block, column, to_float(one.v));
+            return __syncthreads();
+        }
+    }
+    if (one.there) values[threadIdx.x] = one.v;
+    if (slice.n_columns > kThreads) {
+        find_planes(a, rows, planes);
+        __syncthreads();
+#pragma unroll 1
+        for (int c = threadIdx.x + kThreads; c < slice.n_columns; c += kThreads) {
+            convolve<1>(a, rows, planes, Channel(a, slice.first + c, true), slice.first + c, values + c);
+        }
+    }
+    __syncthreads();
+    x.bring_plain(own);
+}
+
 template <class P, int kRows>
 __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_constant__ Args a) {
     if (!kNine) return;
     __shared__ RowPlanes planes[kConvProjRows];
     __shared__ uint64_t counter, of_warps[kWarps];
     grid_dependents();
-    DeviceRun early;
-    if (kRows == 1) early = load_run(a.runs);
     const int size = 1 << a.size_bits, rank = blockIdx.x & (size - 1), lane = threadIdx.x & 31;
     const int first = kRows == 1 ? 0 : (blockIdx.x >> a.size_bits) * kRows;
     const Rows rows = {first, kRows == 1 ? 1 : min(a.n_rows - first, kRows)};
@@ -261,27 +312,28 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
     const Slice<P> slice(a, rank);
     uint64_t* of_warp = of_warps + threadIdx.x / 32;
     slice.fetch(a, shared, of_warp);
-    int c = threadIdx.x;
-    Channel channel(a, slice.first + c, c < slice.n_columns);
-    if constexpr (kRows == 1) {
-        // The state is there before the wait (early_run.cuh), and u comes beside the table.
-        const bool there = c < slice.n_columns;
-        ConvWindow<kWidth> window = {};
-        if (there) window = window_before(a, early, slice.first + c);
-        grid_wait();
-        const float u = there ? to_float(a.u[slice.first + c]) : 0.0f;
-        const DeviceRun run = load_run(a.runs);
-        if (there && !same_place(run, early)) window = window_before(a, run, slice.first + c);
-        if (there) {
-            values[c] = from_float<bfloat>(window.step(channel.taps, channel.bias, kBefore, u));
-            a.u[slice.first + c] = values[c];
-            window.store(plane_after(a.state, run.slot, run.position) + (slice.first + c) * kBefore, kBefore);
+    const auto multiply_tiles = [&](const typename P::Activations& x) {
+        slice.wait(of_warp);
+        cluster_wait();
+#pragma unroll 1
+        for (int tile = threadIdx.x / 32; tile < a.n_tiles; tile += kWarps) {
+            float sum[4];
+            multiply<P>(slice, x, slice.tile(shared, tile), sum);
+            const int slot = tile >> a.size_bits;
+            if (sends) send(tile & (size - 1), received + (slot * size + rank) * kTileSums + lane * 4, &counter, sum);
         }
-        c += kThreads;
+    };
+    const MatvecArgs own = slice_args(a, rows.n, slice.n_columns, shared);
+    if constexpr (kRows == 1) {
+        typename P::Activations x(own, shared + a.activations_at);
+        const OneChannel one(a, slice);
+        put_one<P>(a, rows, slice, one, planes, values, own, x);
+        multiply_tiles(x);
+        one.store();
     } else {
+        int c = threadIdx.x;
+        Channel channel(a, slice.first + c, c < slice.n_columns);
         grid_wait();
-    }
-    if (kRows > 1 || slice.n_columns > kThreads) {
         find_planes(a, rows, planes);
         __syncthreads();
 #pragma unroll 1
@@ -289,17 +341,10 @@ __global__ void __launch_bounds__(kThreads, 1) conv_proj_kernel(const __grid_con
             if (c >= kThreads) channel = Channel(a, slice.first + c, true);
             convolve<kRows>(a, rows, planes, channel, slice.first + c, values + c);
         }
-    }
-    __syncthreads();
-    const typename P::Activations x = activations<P>(a, rows.n, slice.n_columns, shared);
-    slice.wait(of_warp);
-    cluster_wait();
-#pragma unroll 1
-    for (int tile = threadIdx.x / 32; tile < a.n_tiles; tile += kWarps) {
-        float sum[4];
-        multiply<P>(slice, x, slice.tile(shared, tile), sum);
-        const int slot = tile >> a.size_bits;
-        if (sends) send(tile & (size - 1), received + (slot * size + rank) * kTileSums + lane * 4, &counter, sum);
+        __syncthreads();
+        typename P::Activations x(own, shared + a.activations_at);
+        x.bring_plain(own);
+        multiply_tiles(x);
     }
     wait_for_bytes(&counter);
     write_sums(a, rows, rank, n_slots, received);

@@ -110,7 +110,38 @@ struct EightBytes {
     float scale;
     int sum[2] = {0, 0};
 
-    // q = round(v 127 / largest) of a team's 32 values.
+    // q = round(v 127 / largest): v times `inverse`; the block's scale is largest / 127.
+    __device__ __forceinline__ float set_scale(float largest) {
+        scale = ratio(largest, 127.0f, 1.0f / 127.0f);
+        return largest > 0 ? ratio(127.0f, largest, __fdividef(1.0f, largest)) : 0.0f;
+    }
+    // 1.5 x 2^23 and an integer: that is its lowest byte.
+    static __device__ __forceinline__ uint32_t quantize(float v, float inverse) {
+        return __float_as_uint(fmaf(v, inverse, 12582912.0f));
+    }
+    // Digit v: which byte has value v. kOrder says it the other way round.
+    static constexpr uint32_t kPlaces = [] {
+        uint32_t places = 0;
+        for (uint32_t i = 0; i < 8; i++) places |= i << 4 * (F::kOrder >> 4 * i & 7);
+        return places;
+    }();
+    // Where in a block the byte of one of its columns stands: which team's lane has it, and as which of its bytes.
+    static __device__ __forceinline__ int lane_of(int column) { return F::kSplit ? column % 16 / 4 : column / 8; }
+    static __device__ __forceinline__ int byte_of(int column) {
+        return kPlaces >> 4 * (F::kSplit ? column / 16 * 4 + column % 4 : column % 8) & 7;
+    }
+    // Of a warp's 32 values, a lane a column, which has its byte in word[0]; byte: byte_of() of it.
+    __device__ __forceinline__ EightBytes(float v, int byte) {
+        const uint32_t largest = __reduce_max_sync(0xffffffffu, __float_as_uint(fabsf(v)));  // as its bits are
+        word[0] = quantize(v, set_scale(__uint_as_float(largest))), word[1] = 0;
+        const int q = static_cast<int8_t>(word[0]);
+#pragma unroll
+        for (int h = 0; h < kSums; h++) {
+            sum[h] = __reduce_add_sync(0xffffffffu, kSums == 1 || byte / 4 == h ? q : 0);
+        }
+    }
+
+    // Of a team's 32 values.
     __device__ __forceinline__ explicit EightBytes(const float (&v)[8]) {
         float most[4];
 #pragma unroll
@@ -118,14 +149,10 @@ struct EightBytes {
         float largest = fmaxf(fmaxf(most[0], most[2]), fmaxf(most[1], most[3]));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-        const float inverse = largest > 0 ? ratio(127.0f, largest, __fdividef(1.0f, largest)) : 0.0f;
-        scale = ratio(largest, 127.0f, 1.0f / 127.0f);
+        const float inverse = set_scale(largest);
         uint32_t q[8];
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            // 1.5 x 2^23 and an integer: that is its lowest byte
-            q[i] = __float_as_uint(fmaf(v[F::kOrder >> (4 * i) & 7], inverse, 12582912.0f));
-        }
+        for (int i = 0; i < 8; i++) q[i] = quantize(v[F::kOrder >> (4 * i) & 7], inverse);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             word[h] = __byte_perm(__byte_perm(q[4 * h], q[4 * h + 1], 0x0040),

@@ -87,6 +87,16 @@ class Int8RowActivations {
         __syncthreads();
     }
 
+    // The same by those who make the row, a warp a block and a lane a column; behind all of them a barrier.
+    __device__ __forceinline__ void put_column(int block, int column, float v) const {
+        using Bytes = EightBytes<F>;
+        const int byte = Bytes::byte_of(column);
+        const Bytes bytes(v, byte);
+        *at<unsigned char>(values_ + 32 * block + 4 * Bytes::lane_of(column) + 16 * (byte / 4) + byte % 4) =
+            static_cast<unsigned char>(bytes.word[0]);
+        if (column == 0) put_scale(block, bytes);
+    }
+
     // Of two neighbouring blocks of a group: for two mma's what their columns have.
     __device__ __forceinline__ void values(uint32_t (&v)[4], int pair, int group) const {
         ldmatrix_x4(v, pair_[pair] + group * pair_step_[pair]);
@@ -146,7 +156,9 @@ class Int8RowActivations {
         const int t = threadIdx.x & 3;
         auto* to = at<uint32_t>(values_ + 32 * block + 4 * t);
         to[0] = bytes.word[0], to[4] = bytes.word[1];
-        if (t != 0) return;
+        if (t == 0) put_scale(block, bytes);
+    }
+    __device__ __forceinline__ void put_scale(int block, const EightBytes<F>& bytes) const {
         *at<float>(scales_ + 4 * block) = F::kNibbles ? bytes.scale * 0.0625f : bytes.scale;
         if constexpr (F::kMins) {
             bytes.put_sum(at<bfloat>(sums_ + block / 8 * 64 + block % 8 / 2 * 16 + 2 * (block & 1)));

@@ -262,7 +262,7 @@ class OpBench {
   private:
     Backend& be() { return *m_.backend; }
     static StepKind kind(int rows) { return rows <= 8 ? StepKind::kDecode : StepKind::kPrefill; }
-    static int repeats(int rows) { return rows <= 8 ? 24 : 4; }
+    static constexpr int kRepeats = 24;  // so many times a step: waiting for it takes some 20 us
     View matrix(int64_t rows, int64_t cols, DType type) {
         const size_t bytes = static_cast<size_t>(rows) * row_bytes(type, cols);
         buffers_.push_back(be().allocate(bytes));
@@ -289,7 +289,7 @@ class OpBench {
         if (weights.empty()) return;
         const Weight& w = weights[0];
         const View x = matrix(rows, w.cols, act_), y = matrix(rows, w.rows, act_);
-        const double t = time_op(be(), kind(rows), rows, 0, repeats(rows), [&](const Step& s, int k) {
+        const double t = time_op(be(), kind(rows), rows, 0, kRepeats, [&](const Step& s, int k) {
             be().matmul(s, x, weights[static_cast<size_t>(k) % weights.size()], y);
         });
         const double values = static_cast<double>(w.rows * w.cols), r = rows;
@@ -302,7 +302,7 @@ class OpBench {
         const int64_t d = m_.file.config.d_model;
         const View x = matrix(rows, d, DType::kF32), y = matrix(rows, d, act_);
         const Weight w = be().load(std::span(m_.file.find("output_norm.weight"), 1));
-        const double t = time_op(be(), kind(rows), rows, 0, repeats(rows), [&](const Step& s, int) {
+        const double t = time_op(be(), kind(rows), rows, 0, kRepeats, [&](const Step& s, int) {
             be().rmsnorm(s, x, {w, 1e-5f}, y);
         });
         line("rmsnorm", t, 6.0 * rows * static_cast<double>(d), 0, bandwidth_);
@@ -311,7 +311,7 @@ class OpBench {
     void silu(int rows) {
         const View x = matrix(rows, 2 * d_ff_, act_), h = matrix(rows, d_ff_, act_);
         const double t =
-            time_op(be(), kind(rows), rows, 0, repeats(rows), [&](const Step& s, int) { be().silu_mul(s, x, h); });
+            time_op(be(), kind(rows), rows, 0, kRepeats, [&](const Step& s, int) { be().silu_mul(s, x, h); });
         line("silu_mul", t, 6.0 * rows * static_cast<double>(d_ff_), 0, bandwidth_);
         buffers_.clear();
     }
@@ -328,7 +328,7 @@ class OpBench {
         conv.taps = be().load(std::span(taps, 1), bias);
         const View uz = matrix(rows, 2 * c.d_inner, act_);
         const PlaneState state = planes(static_cast<int64_t>(c.d_inner) * (c.d_conv - 1));
-        const double t = time_op(be(), kind(rows), rows, 100, repeats(rows),
+        const double t = time_op(be(), kind(rows), rows, 100, kRepeats,
                                  [&](const Step& s, int) { be().conv_silu(s, uz.columns(0, c.d_inner), conv, state); });
         line("conv_silu", t, 4.0 * rows * c.d_inner, 0, bandwidth_);
         conv_matmul(rows, conv, state, uz.columns(0, c.d_inner));
@@ -338,7 +338,7 @@ class OpBench {
         const std::vector<Weight> weights = of_all_blocks("ssm_x.weight");
         if (weights.empty()) return;
         const View dbc = matrix(rows, weights[0].rows, act_);
-        const double t = time_op(be(), kind(rows), rows, 100, repeats(rows), [&](const Step& s, int k) {
+        const double t = time_op(be(), kind(rows), rows, 100, kRepeats, [&](const Step& s, int k) {
             be().conv_matmul(s, u, conv, weights[static_cast<size_t>(k) % weights.size()], state, dbc);
         });
         line("conv_matmul", t, bytes_of(weights[0]) + 6.0 * rows * static_cast<double>(u.cols), 0, bandwidth_);
@@ -351,7 +351,7 @@ class OpBench {
         const View uz = matrix(rows, 2 * c.d_inner, act_), dbc = matrix(rows, c.dt_rank + 2 * c.d_state, act_),
                    dt = matrix(rows, c.d_inner, DType::kF32), y = matrix(rows, c.d_inner, act_);
         const PlaneState state = planes(static_cast<int64_t>(c.d_inner) * c.d_state);
-        const double t = time_op(be(), kind(rows), rows, 100, repeats(rows), [&](const Step& s, int) {
+        const double t = time_op(be(), kind(rows), rows, 100, kRepeats, [&](const Step& s, int) {
             be().selective_scan(s,
                                 {uz.columns(0, c.d_inner), uz.columns(c.d_inner, c.d_inner), dbc, c.dt_rank, c.d_state},
                                 dt, w, state, y);
@@ -375,7 +375,7 @@ class OpBench {
         const View memory = matrix(2 * ring.n_kv_heads, ring.n_rows * b.head_dim, type);
         ring.k = memory.row<char>(0);
         ring.v = ring.k + static_cast<size_t>(ring.n_kv_heads) * ring.head_bytes();
-        const double t = time_op(be(), kind(rows), rows, 8192, repeats(rows), [&](const Step& s, int) {
+        const double t = time_op(be(), kind(rows), rows, 8192, kRepeats, [&](const Step& s, int) {
             be().attention(s, {all.columns(0, q), all.columns(q, kv), all.columns(q + kv, kv)}, ring, y);
         });
         line("attention", t, rows <= 8 ? 2.0 * static_cast<double>(b.window * kv) * info(type).block_bytes : 0,

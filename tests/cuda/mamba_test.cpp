@@ -146,8 +146,9 @@ TEST_CASE("scan: y and states in any chunks", "[op]") {
 
 TEST_CASE("scan: blocks of any number of channels, the last one's not all there", "[op]") {
     Rig rig(GENERATE(false, true));
-    // With 132 multiprocessors: 16 channels a block, 24, 32, and 24 of which two blocks share a multiprocessor.
-    const int64_t n = 100, d_inner = GENERATE(4, 20, 2124, 3176, 4256);
+    // With 132 multiprocessors: 16 channels a block, 24, 32, 48, and 32 of which two blocks share a multiprocessor.
+    // Where they are no multiple of eight, another kernel takes them.
+    const int64_t n = 100, d_inner = GENERATE(8, 20, 2128, 3176, 4256, 6344);
     ScanCase c(rig, n, d_inner, 16, 8);
     const spec::ScanOutput expected = spec::scan(c.in);
     for (const Feed& how : {Feed{kPrefill, {1000}}, Feed{kPrefill, {70, 9}}}) {
