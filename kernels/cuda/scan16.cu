@@ -1,10 +1,11 @@
 // The selective scan of a prefill, 16 states a channel: one pass over a run's rows, the state in registers.
 //
-// Some of a block's warps scan, four lanes a channel with four states each. The others prepare the next tile of 32 rows
-// for them (softplus, dt u) and finish the last one (skip, gate), so that neither waits for the other's latencies. A
-// block takes 16 to 32 channels, so that the blocks of a long run fill the device once. The bound is one exponential a
-// state and row. What a scanning warp takes beside them are its own instructions and what it reads of shared memory: a
-// multiprocessor brings 128 bytes a clock to registers, also where lanes read the same ones.
+// Some of a block's warps scan, four lanes a channel with four states each. The others prepare the next tiles for them
+// (softplus, dt u, B as floats) and finish the last one (skip, gate), so that neither waits for the other's latencies.
+// A block takes 16 to 48 channels, so that the blocks of a long run fill the device once. The bound is one exponential
+// a state and row. What a scanning warp takes beside them are its own instructions, what it reads of shared memory (a
+// multiprocessor brings 128 bytes a clock to registers, also where lanes read the same ones), and waits: the assembler
+// counts what is under way by six counters, and waits for all that one counts.
 #include <algorithm>
 #include <type_traits>
 #include <utility>
@@ -17,15 +18,31 @@
 namespace samba::cuda {
 namespace {
 
-constexpr int kRows = 32;                   // of a tile
 constexpr int kLanes = 4, kLaneStates = 4;  // lanes that scan a channel, states of each
 constexpr int kStates = kLanes * kLaneStates;
-constexpr int kPreparers = 8;  // threads a channel that prepare it: a row and four channels each
-constexpr int kMinChannels = 16, kMaxChannels = 32;
-constexpr int kApartChannels = 24;          // of a block whose preparing warps have a scheduler of their own
-constexpr int kBcThreads = kRows * kLanes;  // prepare B and C too, for a lane of a row each
-constexpr int kTiles = 2;                   // in shared memory: one is scanned, the other prepared
-static_assert(kBcThreads <= kMinChannels * kPreparers);
+constexpr int kMinChannels = 16, kMaxChannels = 32;  // of a block whose parts share its schedulers
+
+// How a block works. kRows: of a tile; kTiles: in shared memory; kChunk: rows that are scanned without a loop; kHalf,
+// kStride: see pair_of().
+struct Beside {
+    static constexpr int kMost = kMaxChannels, kRows = 32, kTiles = 2, kChunk = 32, kHalf = 10, kStride = 18;
+};
+// The preparing warps have a scheduler of their own, or most of them.
+template <int kChannels>
+struct Apart;
+template <>
+struct Apart<24> {
+    static constexpr int kMost = 24, kRows = 48, kTiles = 4, kChunk = 24, kHalf = 6, kStride = 14;
+};
+template <>
+struct Apart<48> {
+    static constexpr int kMost = 48, kRows = 24, kTiles = 4, kChunk = 24, kHalf = 12, kStride = 28;
+};
+template <class L>
+constexpr int kPreparersOfChannel = L::kRows / 4;  // threads: a row and four channels each
+template <class L>
+constexpr int kBcThreads = L::kRows* kLanes;  // prepare B and C too, for a lane of a row each
+static_assert(kBcThreads<Beside> <= kMinChannels * kPreparersOfChannel<Beside>);
 
 template <class T>
 __device__ __forceinline__ float value_of(const uint32_t* words, int i) {
@@ -50,32 +67,49 @@ __device__ __forceinline__ void store_four(half* p, const float (&v)[4]) {
     *reinterpret_cast<uint2*>(p) = make_uint2(pack_f16(v[0], v[1]), pack_f16(v[2], v[3]));
 }
 
-// A tile in shared memory, B and C in their type.
-template <class T>
+// A tile in shared memory.
+template <class T, class L>
 struct ScanTile {
-    static constexpr int kPieces = static_cast<int>(sizeof(T));  // of eight bytes: a lane's B, then its C
-    float4 steps[kRows][18];                                     // dt, dt u of two channels, at pair_of(channel)
-    float4 y[kRows][kMaxChannels];  // what the four lanes have summed over their states, at place_of(channel)
-    uint2 bc[kRows][kPieces][kLanes];
+    float4 steps[L::kRows][L::kStride];  // dt, dt u of two channels, at pair_of(channel)
+    float4 y[L::kRows][L::kMost];        // what the four lanes have summed over their states, at place_of(channel)
+    float4 B[L::kRows][kLanes];
+    Four<T> C[L::kRows][kLanes];
+    struct alignas(8 * sizeof(T)) Own {
+        Four<T> u, z;
+    } own[L::kRows * L::kMost / 4];  // what a preparing thread will finish the tile with
 };
-template <class T>
-__device__ __forceinline__ ScanTile<T>& tile_of(int which) {
-    return dynamic_shared<ScanTile<T>>()[which];
+template <class T, class L>
+__device__ __forceinline__ ScanTile<T, L>& tile_of(int which) {
+    return dynamic_shared<ScanTile<T, L>>()[which];
+}
+template <class L>
+__device__ __forceinline__ int next_tile(int which) {
+    return which + 1 == L::kTiles ? 0 : which + 1;
 }
 // So that who writes and who reads meet all banks.
-__device__ __forceinline__ int pair_of(int channel) { return channel / 2 % 2 * 10 + channel / 4; }
+template <class L>
+__device__ __forceinline__ int pair_of(int channel) {
+    return channel / 2 % 2 * L::kHalf + channel / 4;
+}
 __device__ __forceinline__ int place_of(int channel) { return channel ^ (channel >> 3 & 3); }
 
 // What the two parts of a block tell each other: two of its barriers for each tile. Who tells does not wait.
+template <class L>
 struct Parts {
-    enum What { kPrepared = 1, kScanned = 1 + kTiles };
     int n_threads;
-    __device__ __forceinline__ explicit Parts(int n_channels) : n_threads(n_channels * (kLanes + kPreparers)) {}
-    __device__ __forceinline__ void wait_until(What what, int tile) const {
-        asm volatile("barrier.cta.sync.aligned %0, %1;" ::"r"(what + tile), "r"(n_threads) : "memory");
+    __device__ __forceinline__ explicit Parts(int n_channels)
+        : n_threads(n_channels * (kLanes + kPreparersOfChannel<L>)) {}
+    __device__ __forceinline__ void wait_for_prepared(int tile) const { sync(1 + tile); }
+    __device__ __forceinline__ void tell_prepared(int tile) const { arrive(1 + tile); }
+    __device__ __forceinline__ void wait_for_scanned(int tile) const { sync(1 + L::kTiles + tile); }
+    __device__ __forceinline__ void tell_scanned(int tile) const { arrive(1 + L::kTiles + tile); }
+
+  private:
+    __device__ __forceinline__ void sync(int barrier) const {
+        asm volatile("barrier.cta.sync.aligned %0, %1;" ::"r"(barrier), "r"(n_threads) : "memory");
     }
-    __device__ __forceinline__ void tell(What what, int tile) const {
-        asm volatile("barrier.cta.arrive.aligned %0, %1;" ::"r"(what + tile), "r"(n_threads) : "memory");
+    __device__ __forceinline__ void arrive(int barrier) const {
+        asm volatile("barrier.cta.arrive.aligned %0, %1;" ::"r"(barrier), "r"(n_threads) : "memory");
     }
 };
 
@@ -98,17 +132,28 @@ __device__ __forceinline__ float softplus_of(float x) {
     return fmaf(e, log, fmaxf(x, 0.0f));
 }
 
+// What has been loaded is there from here on. Otherwise it is waited for where it is used, each time anew, and with it
+// what has been asked for since and is counted by the same counter.
+__device__ __forceinline__ void settle(float (&v)[4]) {
+    uint32_t zero;  // of which the assembler does not know that it is
+    asm volatile("mov.u32 %0, %%tid.y;" : "=r"(zero));
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint32_t bits = __float_as_uint(v[i]);
+        asm volatile("xor.b32 %0, %0, %1;" : "+r"(bits) : "r"(zero));
+        v[i] = __uint_as_float(bits);
+    }
+}
+
 // A preparing thread's share of the tiles: four channels of a row, and four states of B and C. For what a tile has
 // beyond the run's rows and channels it takes others, of which nothing is written to memory.
-template <class T>
+template <class T, class L>
 class Preparer {
   public:
-    struct Raw {  // of a tile to prepare
+    struct Raw {
         Four<float> dt;
-        Four<T> u, z, B, C;
-    };
-    struct Rest {  // of a tile that is scanned: y is (what has been scanned + skip) gate
-        float skip[4], gate[4];
+        typename ScanTile<T, L>::Own own;
+        Four<T> B, C;
     };
     __device__ __forceinline__ Preparer(const ScanArgs& a, const TileStrides& strides, const DeviceRun& run,
                                         int n_channels, int thread)
@@ -127,32 +172,33 @@ class Preparer {
         dt_ = bytes_at(a.dt, row, a.dt_stride, channel);
         u_ = bytes_at(static_cast<const T*>(a.u), row, a.u_stride, channel);
         z_ = bytes_at(static_cast<const T*>(a.z), row, a.z_stride, channel);
-        bc_ = reinterpret_cast<const char*>(bc_of(0));
+        bc_ = a.vectors ? reinterpret_cast<const char*>(bc_of(0)) : z_;  // all threads read it: no branch
         y_ = static_cast<T*>(a.y) + (first_row_ + row_) * a.y_stride + channel;
         load_four(a.D + channel, D_);
-#pragma unroll
-        for (int i = 0; i < 4; i++) bias_[i] = a.dt_bias != nullptr ? a.dt_bias[channel + i] : 0.0f;
+        if (a.dt_bias != nullptr) load_four(a.dt_bias + channel, bias_);
+        settle(D_), settle(bias_);
     }
-    // The tile from row `first` on; tiles are asked for in order.
-    __device__ __forceinline__ void load(int first, Raw& raw) {
-        read(dt_, raw.dt), read(u_, raw.u), read(z_, raw.z);
-        if (a_.vectors && thread_ < kBcThreads) read(bc_, raw.B), read(bc_ + kStates * sizeof(T), raw.C);
-        const int next = first + kRows;
-        if (next + row_ < n_rows_) dt_ += strides_.dt, u_ += strides_.u, z_ += strides_.z;
-        if (next + bc_row_ < n_rows_) bc_ += strides_.bc;
+    // The run's first tile, and those behind it one after another, that from row `first` on.
+    __device__ __forceinline__ void load(Raw& raw) const {
+        read(dt_, raw.dt), read(u_, raw.own.u), read(z_, raw.own.z);
+        read(bc_, raw.B), read(bc_ + (a_.vectors ? kStates * sizeof(T) : 0), raw.C);
     }
-    __device__ __forceinline__ void prepare(int first, const Raw& raw, ScanTile<T>& tile, Rest& rest) const {
+    __device__ __forceinline__ void load_next(int first, Raw& raw) {
+        if (first + row_ < n_rows_) dt_ += strides_.dt, u_ += strides_.u, z_ += strides_.z;
+        if (first + bc_row_ < n_rows_) bc_ += strides_.bc;
+        load(raw);
+    }
+    __device__ __forceinline__ void prepare(int first, const Raw& raw, ScanTile<T, L>& tile) const {
         float steps[8];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             steps[2 * i] = softplus_of(raw.dt[i] + bias_[i]);
-            steps[2 * i + 1] = steps[2 * i] * raw.u[i];
-            rest.skip[i] = D_[i] * raw.u[i];
-            rest.gate[i] = silu(raw.z[i]);
+            steps[2 * i + 1] = steps[2 * i] * raw.own.u[i];
         }
-        tile.steps[row_][pair_of(local_)] = make_float4(steps[0], steps[1], steps[2], steps[3]);
-        tile.steps[row_][pair_of(local_ + 2)] = make_float4(steps[4], steps[5], steps[6], steps[7]);
-        if (thread_ >= kBcThreads) return;
+        tile.own[thread_] = raw.own;
+        tile.steps[row_][pair_of<L>(local_)] = make_float4(steps[0], steps[1], steps[2], steps[3]);
+        tile.steps[row_][pair_of<L>(local_ + 2)] = make_float4(steps[4], steps[5], steps[6], steps[7]);
+        if (thread_ >= kBcThreads<L>) return;
         if (a_.vectors) return put_bc(raw.B, raw.C, tile);
         Four<T> B, C;
         const T* bc = bc_of(first);
@@ -164,12 +210,13 @@ class Preparer {
         put_bc(B, C, tile);
     }
     // The tile from row `first` on has been scanned.
-    __device__ __forceinline__ void finish(int first, const ScanTile<T>& tile, const Rest& rest) {
+    __device__ __forceinline__ void finish(int first, const ScanTile<T, L>& tile) {
         float y[4];
+        const auto own = tile.own[thread_];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float4 sums = tile.y[row_][place_of(local_ + i)];
-            y[i] = ((sums.x + sums.y) + (sums.z + sums.w) + rest.skip[i]) * rest.gate[i];
+            y[i] = ((sums.x + sums.y) + (sums.z + sums.w) + D_[i] * own.u[i]) * silu(own.z[i]);
         }
         if (owned_ && first + row_ < n_rows_) store_four(y_, y);
         y_ = reinterpret_cast<T*>(reinterpret_cast<char*>(y_) + strides_.y);
@@ -188,16 +235,9 @@ class Preparer {
         const int64_t row = first_row_ + min(first + bc_row_, n_rows_ - 1);
         return static_cast<const T*>(a_.dbc) + row * a_.dbc_stride + a_.dt_rank + bc_lane_ * kLaneStates;
     }
-    __device__ __forceinline__ void put_bc(const Four<T>& B, const Four<T>& C, ScanTile<T>& tile) const {
-        constexpr int kHalf = ScanTile<T>::kPieces / 2;
-        uint2(&row)[ScanTile<T>::kPieces][kLanes] = tile.bc[bc_row_];
-#pragma unroll
-        for (int i = 0; i < kHalf; i++) {
-            row[i][bc_lane_] = piece(B, i), row[kHalf + i][bc_lane_] = piece(C, i);
-        }
-    }
-    static __device__ __forceinline__ uint2 piece(const Four<T>& v, int i) {
-        return make_uint2(v.words[2 * i], v.words[2 * i + 1]);
+    __device__ __forceinline__ void put_bc(const Four<T>& B, const Four<T>& C, ScanTile<T, L>& tile) const {
+        tile.B[bc_row_][bc_lane_] = make_float4(B[0], B[1], B[2], B[3]);
+        tile.C[bc_row_][bc_lane_] = C;
     }
     const ScanArgs& a_;
     const TileStrides& strides_;
@@ -205,56 +245,54 @@ class Preparer {
     bool owned_;
     const char *dt_, *u_, *z_, *bc_;
     T* y_;
-    float D_[4], bias_[4];
+    float D_[4], bias_[4] = {};
 };
 
-// While tile t is scanned, tile t - 1 is finished, tile t + 1 prepared, and tile t + 2 asked for: first, and into
-// registers that nothing else is in, as its values would otherwise be waited for where they are moved.
-template <class T>
+// Tiles are prepared as far ahead as there are places for them. The next one is asked for first, and into registers
+// that nothing else is in, as its values would otherwise be waited for where they are moved.
+template <class T, class L>
 __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const TileStrides& strides, const DeviceRun& run,
                                               int n_channels, int thread) {
-    const Parts parts(n_channels);
-    Preparer<T> own(a, strides, run, n_channels, thread);
-    struct {
-        typename Preparer<T>::Raw raw;
-        typename Preparer<T>::Rest rest;
-    } even, odd;
-    own.load(0, even.raw);
-    const auto turn = [&](auto& of, auto& next, int which, int row) {
-        if (row < run.n_rows) own.load(row + kRows, next.raw);
-        const int before = row - kTiles * kRows;
+    const Parts<L> parts(n_channels);
+    Preparer<T, L> own(a, strides, run, n_channels, thread);
+    typename Preparer<T, L>::Raw even, odd;
+    own.load(even);
+    const auto turn = [&](auto& raw, auto& next, int which, int row) {
+        if (row < run.n_rows) own.load_next(row + L::kRows, next);
+        const int before = row - L::kTiles * L::kRows;
         if (before >= 0 && before < run.n_rows) {
-            parts.wait_until(Parts::kScanned, which);
-            own.finish(before, tile_of<T>(which), of.rest);
+            parts.wait_for_scanned(which);
+            own.finish(before, tile_of<T, L>(which));
         }
         if (row < run.n_rows) {
-            own.prepare(row, of.raw, tile_of<T>(which), of.rest);
-            parts.tell(Parts::kPrepared, which);
+            own.prepare(row, raw, tile_of<T, L>(which));
+            parts.tell_prepared(which);
         }
     };
-    for (int row = 0; row < run.n_rows + kTiles * kRows; row += 2 * kRows) {
-        turn(even, odd, 0, row);
-        turn(odd, even, 1, row + kRows);
+    static_assert(L::kTiles % 2 == 0);
+    for (int row = 0; row < run.n_rows + L::kTiles * L::kRows; row += L::kTiles * L::kRows) {
+#pragma unroll
+        for (int i = 0; i < L::kTiles; i += 2) {
+            turn(even, odd, i, row + i * L::kRows);
+            turn(odd, even, i + 1, row + (i + 1) * L::kRows);
+        }
     }
 }
 
 // What a scanning lane needs of two rows.
-template <class T>
+template <class T, class L>
 struct TwoRows {
     float2 steps[2];
-    uint32_t bc[2][2 * ScanTile<T>::kPieces];
+    float4 B[2];
+    Four<T> C[2];
     float decay[2][kLaneStates];
 
     __device__ __forceinline__ void load(int which, int first, int local, int lane) {
-        const ScanTile<T>& tile = tile_of<T>(which);
+        const ScanTile<T, L>& tile = tile_of<T, L>(which);
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            steps[j] = reinterpret_cast<const float2*>(&tile.steps[first + j][pair_of(local)])[local % 2];
-#pragma unroll
-            for (int i = 0; i < ScanTile<T>::kPieces; i++) {
-                const uint2 piece = tile.bc[first + j][i][lane];
-                bc[j][2 * i] = piece.x, bc[j][2 * i + 1] = piece.y;
-            }
+            steps[j] = reinterpret_cast<const float2*>(&tile.steps[first + j][pair_of<L>(local)])[local % 2];
+            B[j] = tile.B[first + j][lane], C[j] = tile.C[first + j][lane];
         }
     }
     // Volatile: otherwise the compiler puts them off until they are needed, and waits for each.
@@ -269,111 +307,138 @@ struct TwoRows {
     }
     // Row j: the next states, and what they add to y.
     __device__ __forceinline__ float next(int j, float (&state)[kLaneStates]) const {
+        const float inputs[kLaneStates] = {B[j].x, B[j].y, B[j].z, B[j].w};
         float y = 0;
 #pragma unroll
         for (int n = 0; n < kLaneStates; n++) {
-            const float B = value_of<T>(bc[j], n), C = value_of<T>(bc[j], kLaneStates + n);
-            state[n] = fmaf(decay[j][n], state[n], steps[j].y * B);
-            y = n == 0 ? C * state[0] : fmaf(C, state[n], y);
+            state[n] = fmaf(decay[j][n], state[n], steps[j].y * inputs[n]);
+            y = n == 0 ? C[j][n] * state[0] : fmaf(C[j][n], state[n], y);
         }
         return y;
     }
 };
 
 // A scanning lane: tile after tile, each when it has been prepared.
-template <class T>
+template <class T, class L>
 class Scanner {
   public:
-    __device__ __forceinline__ Scanner(const ScanArgs& a, const DeviceRun& run, int n_channels)
+    __device__ __forceinline__ Scanner(const ScanArgs& a, const DeviceRun& run, int n_channels, int thread)
         : parts_(n_channels),
-          lane_(threadIdx.x % kLanes),
-          local_(threadIdx.x / kLanes),
+          lane_(thread % kLanes),
+          local_(thread / kLanes),
           channel_(blockIdx.x * n_channels + local_) {
         const int first = min(channel_, a.d_inner - 1) * kStates + lane_ * kLaneStates;
         load_four(plane_after(a.state, run.slot, run.position - 1) + first, state_);
         load_four(a.A + first, A_);
 #pragma unroll
         for (int n = 0; n < kLaneStates; n++) A_[n] *= kLog2e;
-        parts_.wait_until(Parts::kPrepared, 0);
+        settle(state_);
+        parts_.wait_for_prepared(0);
         now_.load(0, 0, local_, lane_), after_.load(0, 2, local_, lane_);
         now_.make_decays(A_);
     }
-    // Another tile follows, whose first rows are asked for before this one's end.
-    __device__ __forceinline__ void scan(int which) {
-        constexpr int kGroups = kRows / 2;
-        TwoRows<T> rows[3] = {now_, after_};
-        const auto group = [&](auto index) {
-            constexpr int g = decltype(index)::value, next = (g + 2) % kGroups;
-            if (next == 0) parts_.wait_until(Parts::kPrepared, which ^ 1);
-            rows[(g + 2) % 3].load(next == g + 2 ? which : which ^ 1, next * 2, local_, lane_);
-            rows[(g + 1) % 3].make_decays(A_);
-            const float y0 = rows[g % 3].next(0, state_), y1 = rows[g % 3].next(1, state_);
-            y_of(which, g * 2) = y0, y_of(which, g * 2 + 1) = y1;
-        };
-        [&]<int... g>(std::integer_sequence<int, g...>) { (group(std::integral_constant<int, g>()), ...); }
-        (std::make_integer_sequence<int, kGroups>());
-        now_ = rows[kGroups % 3], after_ = rows[(kGroups + 1) % 3];
-        parts_.tell(Parts::kScanned, which);
-    }
-    // One of the last tiles, from row `first_row` on: the state is written after each row of the planes.
-    __device__ __forceinline__ void scan_planes(const ScanArgs& a, const DeviceRun& run, int which, int first_row) {
+    // Rows that others follow, of which the first ones are asked for before the end.
+    __device__ __forceinline__ void scan(int n_rows) {
+        static_assert(L::kRows % L::kChunk == 0);
 #pragma unroll 1
-        for (int first = 0; first < kRows; first += 2) {
-            TwoRows<T> rows;
-            rows.load(which, first, local_, lane_);
+        for (; row_ + L::kChunk <= n_rows; row_ += L::kChunk) {
+            constexpr int kGroups = L::kChunk / 2;
+            const bool last = first_ + L::kChunk == L::kRows;
+            const int next_which = last ? next_tile<L>(which_) : which_, next_first = last ? 0 : first_ + L::kChunk;
+            TwoRows<T, L> rows[3] = {now_, after_};
+            const auto group = [&](auto index) {
+                constexpr int g = decltype(index)::value, next = (g + 2) % kGroups;
+                if (next == 0 && last) parts_.wait_for_prepared(next_which);
+                rows[(g + 2) % 3].load(next == g + 2 ? which_ : next_which,
+                                       (next == g + 2 ? first_ : next_first) + next * 2, local_, lane_);
+                rows[(g + 1) % 3].make_decays(A_);
+                const float y0 = rows[g % 3].next(0, state_), y1 = rows[g % 3].next(1, state_);
+                y_of(first_ + g * 2) = y0, y_of(first_ + g * 2 + 1) = y1;
+            };
+            [&]<int... g>(std::integer_sequence<int, g...>) { (group(std::integral_constant<int, g>()), ...); }
+            (std::make_integer_sequence<int, kGroups>());
+            now_ = rows[kGroups % 3], after_ = rows[(kGroups + 1) % 3];
+            if (last) parts_.tell_scanned(which_);
+            which_ = next_which, first_ = next_first;
+        }
+    }
+    // The last rows: the state is written after each row of the planes.
+    __device__ __forceinline__ void scan_planes(const ScanArgs& a, const DeviceRun& run) {
+#pragma unroll 1
+        for (; row_ < run.n_rows; row_ += 2, first_ += 2) {
+            if (first_ == L::kRows) {
+                parts_.tell_scanned(which_);
+                which_ = next_tile<L>(which_), first_ = 0;
+                parts_.wait_for_prepared(which_);
+            }
+            TwoRows<T, L> rows;
+            rows.load(which_, first_, local_, lane_);
             rows.make_decays(A_);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                y_of(which, first + j) = rows.next(j, state_);
-                const int t = first_row + first + j;
+                y_of(first_ + j) = rows.next(j, state_);
+                const int t = row_ + j;
                 if (t < run.n_rows && t >= run.n_rows - a.state.n_planes && channel_ < a.d_inner) {
                     float* plane = plane_after(a.state, run.slot, run.position + t);
                     store_four(plane + channel_ * kStates + lane_ * kLaneStates, state_);
                 }
             }
         }
-        if (first_row + kRows < run.n_rows) parts_.wait_until(Parts::kPrepared, which ^ 1);
-        parts_.tell(Parts::kScanned, which);
+        parts_.tell_scanned(which_);
     }
 
   private:
-    __device__ __forceinline__ float& y_of(int which, int row) const {
-        return reinterpret_cast<float*>(&tile_of<T>(which).y[row][place_of(local_)])[lane_];
+    __device__ __forceinline__ float& y_of(int row) const {
+        return reinterpret_cast<float*>(&tile_of<T, L>(which_).y[row][place_of(local_)])[lane_];
     }
-    Parts parts_;
+    Parts<L> parts_;
     int lane_, local_, channel_;
+    int row_ = 0, which_ = 0, first_ = 0;  // the next row: of the run; its tile, and which it is there
     float A_[kLaneStates], state_[kLaneStates];
-    TwoRows<T> now_, after_;
+    TwoRows<T, L> now_, after_;
 };
 
-// preparer: which of the preparing threads this one is, or negative.
-template <class T>
-__device__ __forceinline__ void scan16(const ScanArgs& a, const TileStrides& strides, int n_channels, int preparer) {
+// scanner, preparer: which of the scanning or of the preparing threads this one is; one of both is negative.
+template <class T, class L>
+__device__ __forceinline__ void scan16(const ScanArgs& a, const TileStrides& strides, int n_channels, int scanner,
+                                       int preparer) {
     grid_dependents();
     grid_wait();
     const DeviceRun run = a.runs[blockIdx.y];
-    if (preparer >= 0) return prepare_tiles<T>(a, strides, run, n_channels, preparer);
-    Scanner<T> scanner(a, run, n_channels);
-    int row = 0, which = 0;
-    for (; row + kRows <= run.n_rows - a.state.n_planes; row += kRows, which ^= 1) scanner.scan(which);
-    for (; row < run.n_rows; row += kRows, which ^= 1) scanner.scan_planes(a, run, which, row);
+    if (preparer >= 0) return prepare_tiles<T, L>(a, strides, run, n_channels, preparer);
+    Scanner<T, L> lane(a, run, n_channels, scanner);
+    lane.scan(run.n_rows - a.state.n_planes);
+    lane.scan_planes(a, run);
 }
 
 // So few registers that two blocks of 24 channels fit beside each other, where shared memory has room for two.
 template <class T>
 __global__ void __maxnreg__(112)
     scan16_kernel(const __grid_constant__ ScanArgs a, const __grid_constant__ TileStrides strides, int n_channels) {
-    scan16<T>(a, strides, n_channels, static_cast<int>(threadIdx.x) - n_channels * kLanes);
+    const int thread = static_cast<int>(threadIdx.x);
+    scan16<T, Beside>(a, strides, n_channels, thread, thread - n_channels * kLanes);
 }
 
-// The same for blocks that have a multiprocessor each, and three scanning warps for its four schedulers, to which warps
-// go in turn: the fourth has all of the preparing, every fourth warp; those in between have nothing to do.
-template <class T>
+// The same for blocks that have a multiprocessor each, with scanning warps for three of its four schedulers, to which
+// warps go in turn: the fourth has six preparing warps, the others the rest. Those in between have nothing to do.
+constexpr int kWarpsApart = 24;
+template <class T, int kChannels>
 __global__ void __maxnreg__(80)
     scan16_apart_kernel(const __grid_constant__ ScanArgs a, const __grid_constant__ TileStrides strides) {
+    using L = Apart<kChannels>;
+    constexpr int kScanning = kChannels * kLanes / 32, kPreparing = kChannels * kPreparersOfChannel<L> / 32;
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    if (warp > 3 && warp % 4 != 3) return;
-    scan16<T>(a, strides, kApartChannels, warp % 4 == 3 ? warp / 4 * 32 + lane : -1);
+    const int other = warp / 4 * 3 + warp % 4;  // of the first three schedulers
+    int scanner = -1, preparer = -1;
+    if (warp % 4 == 3) {
+        preparer = warp / 4;
+    } else if (other < kScanning) {
+        scanner = other;
+    } else {
+        preparer = kWarpsApart / 4 + other - kScanning;
+    }
+    if (preparer >= kPreparing) return;
+    scan16<T, L>(a, strides, kChannels, scanner * 32 + lane, preparer < 0 ? -1 : preparer * 32 + lane);
 }
 
 // Channels of a block, a multiple of 8: as many as let the blocks of all runs fill the device a whole number of times.
@@ -388,23 +453,28 @@ int channels_of(const Gpu& gpu, int d_inner, int n_runs) {
 }  // namespace
 
 void scan16_prefill(const Gpu& gpu, const ScanArgs& a, DType type, int n_runs) {
-    const int n = channels_of(gpu, a.d_inner, n_runs);
-    const dim3 grid((a.d_inner + n - 1) / n, n_runs);
+    const auto blocks = [&](int channels) { return (a.d_inner + channels - 1) / channels; };
+    const auto at_once = [&](int channels) { return blocks(channels) * n_runs <= gpu.n_multiprocessors; };
     with_type(type, [&](auto t) {
         using T = decltype(t);
-        const auto stride = [](int64_t of, size_t bytes) {
-            return static_cast<int>(of * kRows * static_cast<int>(bytes));
+        const auto start = [&]<class L, class... A>(L, int channels, int threads, auto kernel, A... more) {
+            const auto stride = [](int64_t of, size_t bytes) {
+                return static_cast<int>(of * L::kRows * static_cast<int>(bytes));
+            };
+            const TileStrides strides{stride(a.dt_stride, 4), stride(a.u_stride, sizeof(T)),
+                                      stride(a.z_stride, sizeof(T)), a.vectors ? stride(a.dbc_stride, sizeof(T)) : 0,
+                                      stride(a.y_stride, sizeof(T))};
+            const dim3 grid(blocks(channels), n_runs);
+            const size_t shared = evenly_spread(gpu, grid, L::kTiles * sizeof(ScanTile<T, L>));
+            launch(gpu, grid, dim3(threads), shared, kernel, a, strides, more...);
         };
-        const TileStrides strides{stride(a.dt_stride, 4), stride(a.u_stride, sizeof(T)), stride(a.z_stride, sizeof(T)),
-                                  stride(a.dbc_stride, sizeof(T)), stride(a.y_stride, sizeof(T))};
-        const size_t shared = evenly_spread(gpu, grid, kTiles * sizeof(ScanTile<T>));
+        const int n = channels_of(gpu, a.d_inner, n_runs);
         if constexpr (sizeof(T) == 2) {  // f32 needs more registers
-            if (n == kApartChannels && static_cast<int>(grid.x * grid.y) <= gpu.n_multiprocessors) {
-                const int warps = kApartChannels * kPreparers / 32 * 4;
-                return launch(gpu, grid, dim3(warps * 32), shared, scan16_apart_kernel<T>, a, strides);
-            }
+            if (n == 24 && at_once(24)) return start(Apart<24>(), 24, kWarpsApart * 32, scan16_apart_kernel<T, 24>);
+            if (!at_once(kMaxChannels) && at_once(48))
+                return start(Apart<48>(), 48, kWarpsApart * 32, scan16_apart_kernel<T, 48>);
         }
-        launch(gpu, grid, dim3(n * (kLanes + kPreparers)), shared, scan16_kernel<T>, a, strides, n);
+        start(Beside(), n, n * (kLanes + kPreparersOfChannel<Beside>), scan16_kernel<T>, n);
     });
 }
 

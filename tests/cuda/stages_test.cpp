@@ -191,8 +191,8 @@ std::vector<Run> single_rows() {
 
 TEST_CASE("the convolution in the product that reads it", "[op]") {
     const DType type = GENERATE(from_range(std::begin(kWeightTypes), std::end(kWeightTypes)));
-    const auto [d_inner, dbc_rows] = GENERATE(
-        table<int64_t, int64_t>({{512, 48}, {768, 208}, {1536, 80}, {1536, 101}, {4096, 160}, {4096, 3}, {5632, 208}}));
+    const auto [d_inner, dbc_rows] = GENERATE(table<int64_t, int64_t>(
+        {{512, 48}, {768, 208}, {1536, 80}, {1536, 101}, {4096, 160}, {4096, 3}, {5632, 208}, {12288, 48}}));
     INFO(info(type).name << ", d_inner " << d_inner << ", rows of dbc " << dbc_rows);
     Rig rig;
     const ConvMatmul c(rig, type, d_inner, dbc_rows, 8, d_inner != 768);
