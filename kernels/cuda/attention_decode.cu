@@ -144,9 +144,11 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads)
         load_queries(a, a.first_row, kv_head, 0, n_queries, s, threadIdx.x + s.kThreads);
     }
     if (!same_place(run, early)) {
-        cp_async_wait<0>();  // warps may have seen different tables; a thread copies again what it has copied itself
+        // Warps may have seen different tables: a thread copies again all that it has copied itself. Also the run's own
+        // rows, to which another thread's put() may have come before the zeros that this one has sent for.
+        cp_async_wait<0>();
         place = Place(a, run);
-        load_ring<R, kDim>(a, run, place, kv_head, first, s);
+        load_ring<R, kDim, true>(a, run, place, kv_head, first, s);
         own_part.find(a, run, place, kv_head, first, s);
         s.seen[threadIdx.x] = static_cast<uint8_t>(SeenKeys(place, SeenAges(a, place, 0, n_queries), first).bits);
     }

@@ -31,8 +31,9 @@ __device__ __forceinline__ void mma(bfloat, float (&c)[4], const uint32_t (&a)[4
 __device__ __forceinline__ uint32_t pack(half, float a, float b) { return pack_f16(a, b); }
 __device__ __forceinline__ uint32_t pack(bfloat, float a, float b) { return pack_bf16(a, b); }
 
-// Rows of keys and of values from the ring, but for the run's own rows; zeros where nobody sees them.
-template <class R, int kDim, class S = typename R::Value>
+// Rows of keys and of values from the ring, but for the run's own rows; zeros where nobody sees them. kOwnToo: also
+// those, from the step.
+template <class R, int kDim, bool kOwnToo = false, class S = typename R::Value>
 __device__ __forceinline__ void load_ring(const Args& a, const DeviceRun& run, const Place& place, int kv_head,
                                           int first, TensorShared<S, kDim>& s) {
     constexpr int kParts = kDim / 8, kRowStep = TensorShared<S, kDim>::kThreads / kParts;
@@ -41,7 +42,14 @@ __device__ __forceinline__ void load_ring(const Args& a, const DeviceRun& run, c
 #pragma unroll 2
     for (int row = threadIdx.x / kParts; row < s.kKeys; row += kRowStep, at += kRowStep * a.ring.row_bytes) {
         const int age = place.age(first + row), to = row * s.kStride + column;
-        if (age >= 0 && age < place.run_rows) continue;
+        if (age >= 0 && age < place.run_rows) {
+            if constexpr (kOwnToo) {
+                const int64_t own = (run.first_row + place.run_rows - 1 - age) * a.stride + kv_head * kDim + column;
+                cp_async<16>(s.k + to, static_cast<const S*>(a.k) + own);
+                cp_async<16>(s.v + to, static_cast<const S*>(a.v) + own);
+            }
+            continue;
+        }
         const bool visible = place.visible(0, age);
         if constexpr (R::kPlain) {
             cp_async<16>(s.k + to, a.ring.k + at + column * 2, visible);

@@ -235,7 +235,7 @@ struct OneChannel {
     float* plane;
     ConvWindow<kWidth> window = {};
 
-    // Before the wait and behind it.
+    // The kernel's wait is in here: between what is there before and u.
     template <class P>
     __device__ __forceinline__ OneChannel(const Args& a, const Slice<P>& slice)
         : c(slice.first + threadIdx.x), there(static_cast<int>(threadIdx.x) < slice.n_columns) {

@@ -130,7 +130,8 @@ struct EightBytes {
     static __device__ __forceinline__ int byte_of(int column) {
         return kPlaces >> 4 * (F::kSplit ? column / 16 * 4 + column % 4 : column % 8) & 7;
     }
-    // Of a warp's 32 values, a lane a column, which has its byte in word[0]; byte: byte_of() of it.
+    // Of a warp's 32 values, a lane a column, which has its byte in word[0]; byte: byte_of() of it. The same bytes and
+    // sums, but where a value is no number.
     __device__ __forceinline__ EightBytes(float v, int byte) {
         const uint32_t largest = __reduce_max_sync(0xffffffffu, __float_as_uint(fabsf(v)));  // as its bits are
         word[0] = quantize(v, set_scale(__uint_as_float(largest))), word[1] = 0;

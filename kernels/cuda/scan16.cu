@@ -22,8 +22,8 @@ constexpr int kLanes = 4, kLaneStates = 4;  // lanes that scan a channel, states
 constexpr int kStates = kLanes * kLaneStates;
 constexpr int kMinChannels = 16, kMaxChannels = 32;  // of a block whose parts share its schedulers
 
-// How a block works. kRows: of a tile; kTiles: in shared memory; kChunk: rows that are scanned without a loop; kHalf,
-// kStride: see pair_of().
+// How a block works. kMost: channels that it has room for; kRows: of a tile; kTiles: in shared memory; kChunk: rows
+// that are scanned without a loop; kHalf, kStride: see pair_of().
 struct Beside {
     static constexpr int kMost = kMaxChannels, kRows = 32, kTiles = 2, kChunk = 32, kHalf = 10, kStride = 18;
 };
@@ -42,7 +42,10 @@ template <class L>
 constexpr int kPreparersOfChannel = L::kRows / 4;  // threads: a row and four channels each
 template <class L>
 constexpr int kBcThreads = L::kRows* kLanes;  // prepare B and C too, for a lane of a row each
-static_assert(kBcThreads<Beside> <= kMinChannels * kPreparersOfChannel<Beside>);
+template <class L, int kFewest>               // channels
+constexpr bool kFits = L::kHalf >= L::kMost / 4 && L::kStride >= L::kHalf + L::kMost / 4 && L::kChunk % 2 == 0 &&
+                       L::kTiles % 2 == 0 && 2 * L::kTiles < 16 && kBcThreads<L> <= kFewest* kPreparersOfChannel<L>;
+static_assert(kFits<Beside, kMinChannels> && kFits<Apart<24>, 24> && kFits<Apart<48>, 48>);
 
 template <class T>
 __device__ __forceinline__ float value_of(const uint32_t* words, int i) {
@@ -78,6 +81,8 @@ struct ScanTile {
         Four<T> u, z;
     } own[L::kRows * L::kMost / 4];  // what a preparing thread will finish the tile with
 };
+template <class T, class L>
+constexpr size_t kTileBytes = L::kTiles * sizeof(ScanTile<T, L>);  // of a block
 template <class T, class L>
 __device__ __forceinline__ ScanTile<T, L>& tile_of(int which) {
     return dynamic_shared<ScanTile<T, L>>()[which];
@@ -269,7 +274,6 @@ __device__ __forceinline__ void prepare_tiles(const ScanArgs& a, const TileStrid
             parts.tell_prepared(which);
         }
     };
-    static_assert(L::kTiles % 2 == 0);
     for (int row = 0; row < run.n_rows + L::kTiles * L::kRows; row += L::kTiles * L::kRows) {
 #pragma unroll
         for (int i = 0; i < L::kTiles; i += 2) {
@@ -398,7 +402,7 @@ class Scanner {
     TwoRows<T, L> now_, after_;
 };
 
-// scanner, preparer: which of the scanning or of the preparing threads this one is; one of both is negative.
+// preparer: which of the preparing threads this one is, or negative: then it is a scanning one, `scanner`.
 template <class T, class L>
 __device__ __forceinline__ void scan16(const ScanArgs& a, const TileStrides& strides, int n_channels, int scanner,
                                        int preparer) {
@@ -411,7 +415,7 @@ __device__ __forceinline__ void scan16(const ScanArgs& a, const TileStrides& str
     lane.scan_planes(a, run);
 }
 
-// So few registers that two blocks of 24 channels fit beside each other, where shared memory has room for two.
+// So few registers that two blocks of up to 24 channels fit beside each other.
 template <class T>
 __global__ void __maxnreg__(112)
     scan16_kernel(const __grid_constant__ ScanArgs a, const __grid_constant__ TileStrides strides, int n_channels) {
@@ -465,14 +469,20 @@ void scan16_prefill(const Gpu& gpu, const ScanArgs& a, DType type, int n_runs) {
                                       stride(a.z_stride, sizeof(T)), a.vectors ? stride(a.dbc_stride, sizeof(T)) : 0,
                                       stride(a.y_stride, sizeof(T))};
             const dim3 grid(blocks(channels), n_runs);
-            const size_t shared = evenly_spread(gpu, grid, L::kTiles * sizeof(ScanTile<T, L>));
+            const size_t shared = evenly_spread(gpu, grid, kTileBytes<T, L>);
             launch(gpu, grid, dim3(threads), shared, kernel, a, strides, more...);
         };
         const int n = channels_of(gpu, a.d_inner, n_runs);
         if constexpr (sizeof(T) == 2) {  // f32 needs more registers
-            if (n == 24 && at_once(24)) return start(Apart<24>(), 24, kWarpsApart * 32, scan16_apart_kernel<T, 24>);
-            if (!at_once(kMaxChannels) && at_once(48))
-                return start(Apart<48>(), 48, kWarpsApart * 32, scan16_apart_kernel<T, 48>);
+            // Where a block may have some 150 KB of shared memory: compute capability 8.0, 9.0.
+            const auto apart = [&]<int kChannels>(std::integral_constant<int, kChannels>) {
+                using L = Apart<kChannels>;
+                if (!at_once(kChannels) || gpu.max_shared < kTileBytes<T, L>) return false;
+                start(L(), kChannels, kWarpsApart * 32, scan16_apart_kernel<T, kChannels>);
+                return true;
+            };
+            if (n == 24 && apart(std::integral_constant<int, 24>())) return;
+            if (!at_once(kMaxChannels) && apart(std::integral_constant<int, 48>())) return;
         }
         start(Beside(), n, n * (kLanes + kPreparersOfChannel<Beside>), scan16_kernel<T>, n);
     });

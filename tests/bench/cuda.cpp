@@ -262,7 +262,7 @@ class OpBench {
   private:
     Backend& be() { return *m_.backend; }
     static StepKind kind(int rows) { return rows <= 8 ? StepKind::kDecode : StepKind::kPrefill; }
-    static constexpr int kRepeats = 24;  // so many times a step: waiting for it takes some 20 us
+    static constexpr int kRepeats = 24;  // so many times a step: waiting for it takes some 25 us
     View matrix(int64_t rows, int64_t cols, DType type) {
         const size_t bytes = static_cast<size_t>(rows) * row_bytes(type, cols);
         buffers_.push_back(be().allocate(bytes));

@@ -146,17 +146,23 @@ TEST_CASE("scan: y and states in any chunks", "[op]") {
 
 TEST_CASE("scan: blocks of any number of channels, the last one's not all there", "[op]") {
     Rig rig(GENERATE(false, true));
-    // With 132 multiprocessors: 16 channels a block, 24, 32, 48, and 32 of which two blocks share a multiprocessor.
-    // Where they are no multiple of eight, another kernel takes them.
-    const int64_t n = 100, d_inner = GENERATE(8, 20, 2128, 3176, 4256, 6344);
+    // With 132 multiprocessors: 16 channels a block, 24, 32, 48, and 32 in two waves of blocks. So many rows that every
+    // tile's place is taken again, and pieces that end before, at and behind the ends of tiles.
+    const int64_t n = 260, d_inner = GENERATE(4, 20, 2124, 3176, 4252, 6340);
+    struct Case {
+        Feed how;
+        int n_planes;
+    };
+    const Case cases[] = {
+        {{kPrefill, {1000}}, 8}, {{kPrefill, {24, 49, 1, 47, 3, 25, 48}}, 3}, {{kPrefill, {97, 50}}, 1}};
     ScanCase c(rig, n, d_inner, 16, 8);
     const spec::ScanOutput expected = spec::scan(c.in);
-    for (const Feed& how : {Feed{kPrefill, {1000}}, Feed{kPrefill, {70, 9}}}) {
+    for (const auto& [how, n_planes] : cases) {
         INFO("d_inner " << d_inner << ", chunks of " << how.chunks[0]);
-        Planes planes(rig, 2, 8, d_inner * 16);
+        Planes planes(rig, 2, n_planes, d_inner * 16);
         feed(1, n, how, [&](const Step& s, int64_t first, int rows) { c.run(rig, s, first, rows, planes.state); });
         CHECK(nmse(rig.get(c.y).values, expected.y) < tolerance_of(rig.act()));
-        for (int64_t position = n - 8; position < n; ++position) {
+        for (int64_t position = n - n_planes; position < n; ++position) {
             const auto& state = expected.states[static_cast<size_t>(position)];
             CHECK(nmse(planes.after(rig, 1, position).values, state) < 1e-11);
         }
