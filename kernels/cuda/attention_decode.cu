@@ -131,9 +131,12 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads)
     Place place(a, early);
     load_ring<R, kDim>(a, early, place, kv_head, first, s);
     cp_async_commit();
-    own_part.find(a, early, place, kv_head, first, s);
     // Kept in shared memory: a value in a register the assembler would rather compute behind the wait.
-    s.seen[threadIdx.x] = static_cast<uint8_t>(SeenKeys(place, SeenAges(a, place, 0, n_queries), first).bits);
+    const auto find = [&](const DeviceRun& run) {
+        own_part.find(a, run, place, kv_head, first, s);
+        s.seen[threadIdx.x] = static_cast<uint8_t>(SeenKeys(place, SeenAges(a, place, 0, n_queries), first).bits);
+    };
+    find(early);
     touch(own_part.from), touch(piece.from);
     if (own_part.ring != nullptr) touch(own_part.ring);
     grid_wait();
@@ -149,8 +152,7 @@ __global__ void __launch_bounds__(TensorShared<half, kDim>::kThreads)
         cp_async_wait<0>();
         place = Place(a, run);
         load_ring<R, kDim, true>(a, run, place, kv_head, first, s);
-        own_part.find(a, run, place, kv_head, first, s);
-        s.seen[threadIdx.x] = static_cast<uint8_t>(SeenKeys(place, SeenAges(a, place, 0, n_queries), first).bits);
+        find(run);
     }
     own_part.put();
     cp_async_commit();

@@ -41,11 +41,10 @@ struct Apart<48> {
 template <class L>
 constexpr int kPreparersOfChannel = L::kRows / 4;  // threads: a row and four channels each
 template <class L>
-constexpr int kBcThreads = L::kRows* kLanes;  // prepare B and C too, for a lane of a row each
-template <class L, int kFewest>               // channels
 constexpr bool kFits = L::kHalf >= L::kMost / 4 && L::kStride >= L::kHalf + L::kMost / 4 && L::kChunk % 2 == 0 &&
-                       L::kTiles % 2 == 0 && 2 * L::kTiles < 16 && kBcThreads<L> <= kFewest* kPreparersOfChannel<L>;
-static_assert(kFits<Beside, kMinChannels> && kFits<Apart<24>, 24> && kFits<Apart<48>, 48>);
+                       L::kTiles % 2 == 0 && 2 * L::kTiles < 16;
+static_assert(kFits<Beside> && kFits<Apart<24>> && kFits<Apart<48>>);
+static_assert(4 * kLanes <= kMinChannels);  // a row's B and C have as many threads as they have lanes
 
 template <class T>
 __device__ __forceinline__ float value_of(const uint32_t* words, int i) {
@@ -203,7 +202,7 @@ class Preparer {
         tile.own[thread_] = raw.own;
         tile.steps[row_][pair_of<L>(local_)] = make_float4(steps[0], steps[1], steps[2], steps[3]);
         tile.steps[row_][pair_of<L>(local_ + 2)] = make_float4(steps[4], steps[5], steps[6], steps[7]);
-        if (thread_ >= kBcThreads<L>) return;
+        if (bc_row_ >= L::kRows) return;
         if (a_.vectors) return put_bc(raw.B, raw.C, tile);
         Four<T> B, C;
         const T* bc = bc_of(first);
