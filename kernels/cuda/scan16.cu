@@ -20,28 +20,29 @@ namespace {
 
 constexpr int kLanes = 4, kLaneStates = 4;  // lanes that scan a channel, states of each
 constexpr int kStates = kLanes * kLaneStates;
+constexpr int kTailRows = 4;                         // of a run's last rows, at a time
 constexpr int kMinChannels = 16, kMaxChannels = 32;  // of a block whose parts share its schedulers
 
-// How a block works. kMost: channels that it has room for; kRows: of a tile; kTiles: in shared memory; kChunk: rows
-// that are scanned without a loop; kHalf, kStride: see pair_of().
+// How a block works. kMost: channels that it has room for; kRows: of a tile, which are scanned without a loop;
+// kTiles: in shared memory; kHalf, kStride: see pair_of().
 struct Beside {
-    static constexpr int kMost = kMaxChannels, kRows = 32, kTiles = 2, kChunk = 32, kHalf = 10, kStride = 18;
+    static constexpr int kMost = kMaxChannels, kRows = 32, kTiles = 2, kHalf = 10, kStride = 18;
 };
 // The preparing warps have a scheduler of their own, or most of them.
 template <int kChannels>
 struct Apart;
 template <>
 struct Apart<24> {
-    static constexpr int kMost = 24, kRows = 48, kTiles = 4, kChunk = 24, kHalf = 6, kStride = 14;
+    static constexpr int kMost = 24, kRows = 48, kTiles = 4, kHalf = 6, kStride = 14;
 };
 template <>
 struct Apart<48> {
-    static constexpr int kMost = 48, kRows = 24, kTiles = 4, kChunk = 24, kHalf = 12, kStride = 28;
+    static constexpr int kMost = 48, kRows = 24, kTiles = 4, kHalf = 12, kStride = 28;
 };
 template <class L>
 constexpr int kPreparersOfChannel = L::kRows / 4;  // threads: a row and four channels each
 template <class L>
-constexpr bool kFits = L::kHalf >= L::kMost / 4 && L::kStride >= L::kHalf + L::kMost / 4 && L::kChunk % 2 == 0 &&
+constexpr bool kFits = L::kHalf >= L::kMost / 4 && L::kStride >= L::kHalf + L::kMost / 4 && L::kRows % kTailRows == 0 &&
                        L::kTiles % 2 == 0 && 2 * L::kTiles < 16;
 static_assert(kFits<Beside> && kFits<Apart<24>> && kFits<Apart<48>>);
 static_assert(4 * kLanes <= kMinChannels);  // a row's B and C have as many threads as they have lanes
@@ -331,55 +332,54 @@ class Scanner {
           local_(thread / kLanes),
           channel_(blockIdx.x * n_channels + local_) {
         const int first = min(channel_, a.d_inner - 1) * kStates + lane_ * kLaneStates;
-        load_four(plane_after(a.state, run.slot, run.position - 1) + first, state_);
         load_four(a.A + first, A_);
 #pragma unroll
         for (int n = 0; n < kLaneStates; n++) A_[n] *= kLog2e;
+        load_four(plane_after(a.state, run.slot, run.position - 1) + first, state_);
         settle(state_);
         parts_.wait_for_prepared(0);
         now_.load(0, 0, local_, lane_), after_.load(0, 2, local_, lane_);
         now_.make_decays(A_);
     }
-    // Rows that others follow, of which the first ones are asked for before the end.
+    // Whole tiles that rows follow, of which the first ones are asked for before a tile's end.
     __device__ __forceinline__ void scan(int n_rows) {
-        static_assert(L::kRows % L::kChunk == 0);
 #pragma unroll 1
-        for (; row_ + L::kChunk <= n_rows; row_ += L::kChunk) {
-            constexpr int kGroups = L::kChunk / 2;
-            const bool last = first_ + L::kChunk == L::kRows;
-            const int next_which = last ? next_tile<L>(which_) : which_, next_first = last ? 0 : first_ + L::kChunk;
+        for (; row_ + L::kRows <= n_rows; row_ += L::kRows) {
+            constexpr int kPairs = L::kRows / 2;
+            const int next_which = next_tile<L>(which_);
             TwoRows<T, L> rows[3] = {now_, after_};
-            const auto group = [&](auto index) {
-                constexpr int g = decltype(index)::value, next = (g + 2) % kGroups;
-                if (next == 0 && last) parts_.wait_for_prepared(next_which);
-                rows[(g + 2) % 3].load(next == g + 2 ? which_ : next_which,
-                                       (next == g + 2 ? first_ : next_first) + next * 2, local_, lane_);
-                rows[(g + 1) % 3].make_decays(A_);
-                const float y0 = rows[g % 3].next(0, state_), y1 = rows[g % 3].next(1, state_);
-                y_of(first_ + g * 2) = y0, y_of(first_ + g * 2 + 1) = y1;
+            const auto pair = [&](auto index) {
+                constexpr int p = decltype(index)::value, next = (p + 2) % kPairs;
+                if (next == 0) parts_.wait_for_prepared(next_which);
+                rows[(p + 2) % 3].load(next == p + 2 ? which_ : next_which, next * 2, local_, lane_);
+                rows[(p + 1) % 3].make_decays(A_);
+                const float y0 = rows[p % 3].next(0, state_), y1 = rows[p % 3].next(1, state_);
+                y_of(p * 2) = y0, y_of(p * 2 + 1) = y1;
             };
-            [&]<int... g>(std::integer_sequence<int, g...>) { (group(std::integral_constant<int, g>()), ...); }
-            (std::make_integer_sequence<int, kGroups>());
-            now_ = rows[kGroups % 3], after_ = rows[(kGroups + 1) % 3];
-            if (last) parts_.tell_scanned(which_);
-            which_ = next_which, first_ = next_first;
+            [&]<int... p>(std::integer_sequence<int, p...>) { (pair(std::integral_constant<int, p>()), ...); }
+            (std::make_integer_sequence<int, kPairs>());
+            now_ = rows[kPairs % 3], after_ = rows[(kPairs + 1) % 3];
+            parts_.tell_scanned(which_);
+            which_ = next_which;
         }
     }
     // The last rows: the state is written after each row of the planes.
     __device__ __forceinline__ void scan_planes(const ScanArgs& a, const DeviceRun& run) {
 #pragma unroll 1
-        for (; row_ < run.n_rows; row_ += 2, first_ += 2) {
-            if (first_ == L::kRows) {
+        for (int first = 0; row_ < run.n_rows; row_ += kTailRows, first += kTailRows) {
+            if (first == L::kRows) {
                 parts_.tell_scanned(which_);
-                which_ = next_tile<L>(which_), first_ = 0;
+                which_ = next_tile<L>(which_), first = 0;
                 parts_.wait_for_prepared(which_);
             }
-            TwoRows<T, L> rows;
-            rows.load(which_, first_, local_, lane_);
-            rows.make_decays(A_);
+            TwoRows<T, L> rows[kTailRows / 2];
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                y_of(first_ + j) = rows.next(j, state_);
+            for (int i = 0; i < kTailRows / 2; i++) rows[i].load(which_, first + 2 * i, local_, lane_);
+#pragma unroll
+            for (int i = 0; i < kTailRows / 2; i++) rows[i].make_decays(A_);
+#pragma unroll
+            for (int j = 0; j < kTailRows; j++) {
+                y_of(first + j) = rows[j / 2].next(j % 2, state_);
                 const int t = row_ + j;
                 if (t < run.n_rows && t >= run.n_rows - a.state.n_planes && channel_ < a.d_inner) {
                     float* plane = plane_after(a.state, run.slot, run.position + t);
@@ -396,7 +396,7 @@ class Scanner {
     }
     Parts<L> parts_;
     int lane_, local_, channel_;
-    int row_ = 0, which_ = 0, first_ = 0;  // the next row: of the run; its tile, and which it is there
+    int row_ = 0, which_ = 0;  // the next row of the run, its tile
     float A_[kLaneStates], state_[kLaneStates];
     TwoRows<T, L> now_, after_;
 };
