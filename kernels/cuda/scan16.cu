@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kLanes = 4, kLaneStates = 4;  // lanes that scan a channel, states of each
 constexpr int kStates = kLanes * kLaneStates;
-constexpr int kTailRows = 4;                         // of a run's last rows, at a time
+constexpr int kTailRows = 4;                         // so many of a run's last rows are scanned at a time
 constexpr int kMinChannels = 16, kMaxChannels = 32;  // of a block whose parts share its schedulers
 
 // How a block works. kMost: channels that it has room for; kRows: of a tile, which are scanned without a loop;
